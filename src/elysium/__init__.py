@@ -1,0 +1,1 @@
+"""Elysium: object-level video perception with a multimodal LLM."""
