@@ -1,0 +1,216 @@
+"""Frames in, frames out: one iterable over files, folders, globs, lists and arrays; one H.264 writer.
+
+Memory is bounded by a few frames, whatever the length of the source. Knows nothing about boxes, tracks or
+models, and leaves the reading itself to elysium.readers.
+
+Conventions: images are (H, W, 3) uint8 RGB; time 0 is the first frame of the source; `Frame.index` counts the
+frames of the source (under `stride` too), so it lines up with annotations.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.errors import InputError, SourceError
+from elysium.readers import ArrayReader, ImageArray, ImageReader, Reader, VideoReader, read_image
+from elysium.video_writer import VideoWriter
+
+__all__ = ["Frame", "FrameSource", "ImageArray", "Source", "VideoWriter", "open_source", "read_image"]
+
+Source: TypeAlias = (
+    str | os.PathLike[str] | NDArray[Any] | Sequence[str | os.PathLike[str]] | Iterable[NDArray[Any]]
+)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif", ".ts", ".wmv")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: its index in the source, its time in seconds after the first frame, its pixels."""
+
+    index: int
+    time_s: float
+    image: ImageArray  # (H, W, 3) uint8 RGB
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which frames of a source are wanted."""
+
+    start_s: float | None = None
+    end_s: float | None = None
+    stride: int = 1
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start_s), ("end", self.end_s)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise InputError(
+                    f"{name} is {value}", f"Give {name} in seconds after the first frame, 0 or more."
+                )
+        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
+            raise InputError(
+                f"end ({self.end_s:g} s) is not after start ({self.start_s or 0:g} s)", "Swap them?"
+            )
+        if self.stride < 1:
+            raise InputError(
+                f"stride is {self.stride}", "Use 1 for every frame, 2 for every other, and so on."
+            )
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(
+                f"max-frames is {self.max_frames}", "Use 1 or more, or leave it out for all frames."
+            )
+
+    def estimate(self, count: int, fps: float) -> int:
+        """How many of `count` frames at `fps` are selected."""
+        first = 0 if self.start_s is None else math.ceil(self.start_s * fps - 1e-6)
+        last = count if self.end_s is None else min(count, math.ceil(self.end_s * fps - 1e-6))
+        selected = max(0, math.ceil((last - first) / self.stride))
+        return selected if self.max_frames is None else min(selected, self.max_frames)
+
+
+class FrameSource:
+    """The selected frames of a source, as an iterable of `Frame`; made by `open_source`.
+
+    It can be iterated over several times (each time from the start) unless it was made from a bare iterator.
+    `warnings` grows while frames are read: look at it afterwards.
+    """
+
+    def __init__(self, reader: Reader, selection: _Selection) -> None:
+        self._reader = reader
+        self._selection = selection
+        self.name: str = reader.name
+        self.fps: float = reader.fps  # of the source, whatever the stride
+        self.resolution_wh: tuple[int, int] = reader.resolution_wh
+        self.stride: int = selection.stride
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was not as it should be, one sentence each, so far."""
+        return self._reader.warnings
+
+    @property
+    def num_frames_estimate(self) -> int | None:
+        """How many frames iteration will give, by the file's own account; None when it does not say."""
+        if self._reader.count is None:
+            return None
+        return self._selection.estimate(self._reader.count, self.fps)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises SourceError when the selection is empty or a frame cannot be read."""
+        wanted, first, given = self._selection, None, 0
+        for index, (time_s, load) in enumerate(self._reader.read()):
+            if wanted.end_s is not None and time_s >= wanted.end_s - 1e-6:
+                break
+            if first is None and time_s >= (wanted.start_s or 0.0) - 1e-6:
+                first = index
+            if first is None or (index - first) % wanted.stride:
+                continue
+            yield Frame(index, time_s, load())
+            given += 1
+            if given == wanted.max_frames:
+                return
+        if not given:
+            raise SourceError(f"No frame of {self.name!r} was selected", "Check --start and --end.")
+
+
+def open_source(
+    source: Source,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    stride: int = 1,
+    max_frames: int | None = None,
+    color: str = "rgb",
+    fps: float | None = None,
+) -> FrameSource:
+    """Open anything that has frames.
+
+    Args:
+        source: a video file, an image, a folder of images (in natural order: 2 before 10), a glob, a list of
+            image paths, an array (T, H, W, 3) uint8, or an iterable of arrays (H, W, 3) uint8.
+        start_s, end_s: seconds after the first frame; frames with start <= time < end are taken.
+        stride: take every stride-th frame of the source, counted from the first one taken.
+        max_frames: stop after so many frames.
+        color: "rgb" or "bgr", the order of channels in given arrays; files always come out as RGB.
+        fps: frames per second of images and arrays (25 by default); a video file knows its own.
+
+    Raises:
+        SourceError: missing, not a video, an empty folder, an unreadable image, images of different sizes.
+        InputError: options that make no sense, arrays of a wrong shape or type.
+    """
+    selection = _Selection(start_s, end_s, stride, max_frames)
+    if color not in ("rgb", "bgr"):
+        raise InputError(f"Unknown color {color!r}", "Use 'rgb' or 'bgr'.")
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise InputError(f"fps is {fps}", "Give frames per second, more than 0.")
+    if isinstance(source, str | os.PathLike):
+        return FrameSource(_path_reader(os.fspath(source), fps), selection)
+    items: Iterable[Any] = source if not (isinstance(source, np.ndarray) and source.ndim == 3) else [source]
+    if isinstance(items, list | tuple) and items and isinstance(items[0], str | os.PathLike):
+        return FrameSource(ImageReader(f"{len(items)} images", [Path(p) for p in items], fps), selection)
+    return FrameSource(ArrayReader(items, fps, color), selection)
+
+
+def natural_key(path: str | os.PathLike[str]) -> list[str | int]:
+    """Sort key under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", os.fspath(path).casefold())
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _path_reader(name: str, fps: float | None) -> Reader:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ImageReader(name, _images_of_folder(path), fps)
+    if path.exists():
+        return _file_reader(name, path, fps)
+    if not glob.has_magic(name):
+        raise SourceError(f"No such file or folder: {name!r}", "Check the path.")
+    found = [Path(match) for match in glob.glob(os.path.expanduser(name), recursive=True)]
+    images = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    if images:
+        return ImageReader(name, images, fps)
+    videos = [p for p in found if p.is_file()]
+    if len(videos) == 1:
+        return _file_reader(str(videos[0]), videos[0], fps)
+    what = f"{len(videos)} files, none of them an image" if videos else "nothing"
+    raise SourceError(f"The pattern {name!r} matches {what}", "Give one video or a pattern of images.")
+
+
+def _file_reader(name: str, path: Path, fps: float | None) -> Reader:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageReader(name, [path], fps)
+    reader = VideoReader(name, path)
+    if fps is not None:
+        reader.warnings.append(f"The given fps was ignored: {name} has its own, {reader.fps:g}.")
+    return reader
+
+
+def _images_of_folder(folder: Path) -> list[Path]:
+    try:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(
+            f"Cannot read the folder {str(folder)!r}: {error.strerror}", "Check its permissions."
+        ) from error
+    images = sorted((p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    if images:
+        return images
+    remedy = f"Give a folder of images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) or a video file."
+    for entry in sorted(entries):
+        if entry.suffix.lower() in VIDEO_SUFFIXES:
+            remedy = f"It has a video: give that file, {str(entry)!r}."
+        elif entry.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in entry.iterdir()):
+            remedy = f"Its subfolder has images: give {str(entry)!r}."
+    raise SourceError(f"The folder {str(folder)!r} has no images in it", remedy)
