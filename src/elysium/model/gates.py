@@ -1,0 +1,219 @@
+"""The gates of the T-Selector: one logit for every visual token of every frame.
+
+Knows: tokens (F, N, C), and, for the prompt gate, the region or the words that the request is about.
+Does not know: how many tokens are kept, prompts as text, the language model.
+
+A gate says what it looks at (``looks_at``), because whatever a gate looks at must be part of the key under
+which its choice is cached: ``frame`` alone can be shared by all questions on a frame, ``prompt`` by none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elysium.model.positions import box_coverage, grid_centres
+
+Sight = Literal["frame", "clip", "prompt"]
+_SAFE = 1e-4  # keeps logits of probabilities finite
+
+
+@dataclass
+class PromptContext:
+    """What a batch of requests is about, in tensors. B requests (rows), F frames of all rows one after the other.
+
+    Attributes:
+        frame_rows: (F,) the row of each frame, ascending.
+        region_boxes: (R, 4) boxes in 0..1 of the model frame.
+        region_frames: (R,) the frame (0..F-1) each box lies in.
+        query: (B, D) one vector for the words asked about, or ``None``.
+    """
+
+    frame_rows: Tensor
+    region_boxes: Tensor | None = None
+    region_frames: Tensor | None = None
+    query: Tensor | None = None
+
+    @property
+    def frame_numbers(self) -> Tensor:
+        """(F,) number of each frame within its row, from 1."""
+        first = torch.searchsorted(self.frame_rows, self.frame_rows)
+        return torch.arange(len(self.frame_rows), device=self.frame_rows.device) - first + 1
+
+
+@dataclass
+class GateResult:
+    """``logits`` (F, N), higher is kept first, and the evidence that a prompt gate found on the way.
+
+    ``probability`` (F, N): how surely a token belongs to what was asked. ``mark`` (F, N): how much of the token
+    lies in the given region, zero in all other frames. ``votes`` (F, N, 4): the box, in 0..1, that the token
+    would give to the object if it moved rigidly with the token's match in the anchor frame.
+    """
+
+    logits: Tensor
+    probability: Tensor | None = None
+    mark: Tensor | None = None
+    votes: Tensor | None = None
+
+
+class MlpGate(nn.Module):
+    """The paper's gate: each token is scored by itself, ``MLP(token)``."""
+
+    looks_at: ClassVar[frozenset[Sight]] = frozenset({"frame"})
+
+    def __init__(self, num_channels: int, num_tokens: int, hidden_size: int, query_size: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, 1))
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        return GateResult(self.mlp(tokens).squeeze(-1))
+
+
+class LegacyGate(nn.Module):
+    """What the released checkpoint computes: ``pre_proj(tokens)^T @ trans_weight + trans_bias``."""
+
+    looks_at: ClassVar[frozenset[Sight]] = frozenset({"frame"})
+
+    def __init__(self, num_channels: int, num_tokens: int, hidden_size: int, query_size: int) -> None:
+        super().__init__()
+        self.pre_proj = nn.Linear(num_channels, 1)
+        self.trans_weight = nn.Parameter(torch.eye(num_tokens))
+        self.trans_bias = nn.Parameter(torch.zeros(num_tokens))
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        return GateResult(self.pre_proj(tokens).squeeze(-1) @ self.trans_weight + self.trans_bias)
+
+
+class UniformGate(nn.Module):
+    """A fixed choice spread evenly over the raster: the floor that a learned gate has to beat.
+
+    The logit of a token is the bit-reversal (van der Corput) value of its place, so any k gives an even spread.
+    """
+
+    looks_at: ClassVar[frozenset[Sight]] = frozenset()
+
+    def __init__(self, num_channels: int, num_tokens: int, hidden_size: int, query_size: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        num_tokens = tokens.shape[1]
+        return GateResult(-_van_der_corput(num_tokens, tokens.device).expand(len(tokens), num_tokens))
+
+
+def _van_der_corput(count: int, device: torch.device) -> Tensor:
+    """Rank (count,) of each place in an order whose every prefix is spread evenly over 0..count-1."""
+    bits = max(1, (count - 1).bit_length())
+    order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
+    rank = {place: i for i, place in enumerate(p for p in order if p < count)}
+    return torch.tensor([float(rank[i]) for i in range(count)], device=device)
+
+
+class PromptGate(nn.Module):
+    """Scores tokens against what is asked about: the region given in one frame, or words.
+
+    Every row has an anchor frame: the one that holds its region, else its first. With a region, the anchor's
+    tokens are marked by the share of them inside the box; with words, by their cosine to the words. A token of
+    any frame then attends to the anchor's tokens (cosine attention of learned projections, the read-out of
+    label propagation: Wang et al. 2018, Oh et al. 2019) and inherits the mark, and the displacement to the
+    marked tokens it attends to becomes a vote for the object's box. Rows without region and words are scored by
+    a plain MLP gate.
+    """
+
+    looks_at: ClassVar[frozenset[Sight]] = frozenset({"clip", "prompt"})
+
+    def __init__(self, num_channels: int, num_tokens: int, hidden_size: int, query_size: int) -> None:
+        super().__init__()
+        self.grid = round(num_tokens**0.5)
+        self.fallback = MlpGate(num_channels, num_tokens, hidden_size, query_size)
+        self.match_query = nn.Linear(num_channels, hidden_size, bias=False)
+        self.match_key = nn.Linear(num_channels, hidden_size, bias=False)
+        self.word_key = nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+        self.word_query = nn.Linear(query_size, hidden_size)
+        self.match_scale = nn.Parameter(torch.tensor(3.0))  # log of the attention's sharpness, e^3 = 20
+        self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
+        self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
+        with torch.no_grad():  # matching starts as plain feature similarity
+            self.match_key.weight.copy_(self.match_query.weight)
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        if context is None or (context.region_boxes is None and context.query is None):
+            return self.fallback(tokens, context)
+        marks, given = self._region_marks(tokens, context)
+        word_logits = self._word_logits(tokens, context)
+        anchor_marks = torch.where(given.unsqueeze(-1), marks, word_logits.sigmoid())
+        anchors, has_region = _anchors(context)
+        attention = self._attention(tokens, anchors)
+        matched, votes = self._read(attention, anchor_marks[anchors], anchors, context)
+        logits = self.match_gain[0] * matched.clamp(_SAFE, 1 - _SAFE).logit() + self.match_gain[1]
+        logits = torch.where(has_region.unsqueeze(-1), logits, word_logits + 0.5 * logits)
+        return GateResult(logits, logits.sigmoid(), marks, votes)
+
+    def _region_marks(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
+        """(F, N) coverage of each token by its frame's region, relative to the best covered; (F,) has a region."""
+        marks = tokens.new_zeros(tokens.shape[:2], dtype=torch.float32)
+        given = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+        if context.region_boxes is not None and context.region_frames is not None and len(context.region_boxes):
+            coverage = box_coverage(context.region_boxes, self.grid)
+            best = coverage.amax(dim=1, keepdim=True).clamp_min(1e-6)
+            marks = marks.index_copy(0, context.region_frames, coverage / best)
+            given = given.index_fill(0, context.region_frames, True)
+        return marks, given
+
+    def _word_logits(self, tokens: Tensor, context: PromptContext) -> Tensor:
+        if context.query is None:
+            return tokens.new_zeros(tokens.shape[:2])
+        keys = F.normalize(self.word_key(tokens), dim=-1)
+        words = context.query.to(tokens.dtype)
+        query = F.normalize(self.word_query(words), dim=-1)[context.frame_rows]
+        return self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
+
+    def _attention(self, tokens: Tensor, anchors: Tensor) -> Tensor:
+        """(F, N, N) where each token's match lies in its anchor frame."""
+        keys = F.normalize(self.match_key(tokens), dim=-1)[anchors]
+        queries = F.normalize(self.match_query(tokens), dim=-1)
+        return (self.match_scale.exp() * queries @ keys.transpose(1, 2)).softmax(dim=-1)
+
+    def _read(self, attention: Tensor, marks: Tensor, anchors: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
+        """The mark that each token inherits (F, N) and the box it votes for (F, N, 4)."""
+        centres = grid_centres(self.grid, attention.device)
+        inherited = torch.einsum("fnm,fm->fn", attention, marks)
+        place = torch.einsum("fnm,fm,mc->fnc", attention, marks, centres) / (inherited.unsqueeze(-1) + 1e-6)
+        boxes = self._anchor_boxes(marks, anchors, context)
+        shift = (centres - place).repeat(1, 1, 2)
+        return inherited, (boxes.unsqueeze(1) + shift).clamp(0, 1)
+
+    def _anchor_boxes(self, marks: Tensor, anchors: Tensor, context: PromptContext) -> Tensor:
+        """(F, 4) the object's box in the anchor frame: the region, or the box with the moments of the marks."""
+        centres = grid_centres(self.grid, marks.device)
+        weights = marks.square()
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        mean = weights @ centres
+        spread = (weights @ centres.square() - mean.square()).clamp_min(1e-6).sqrt() * 3**0.5
+        boxes = torch.cat([mean - spread, mean + spread], dim=-1)
+        if context.region_boxes is not None and context.region_frames is not None and len(context.region_boxes):
+            own = torch.arange(len(marks), device=marks.device)
+            table = boxes.new_zeros(len(marks), 4).index_copy(0, context.region_frames, context.region_boxes.float())
+            known = torch.zeros_like(own, dtype=torch.bool).index_fill(0, context.region_frames, True)
+            boxes = torch.where(known[anchors].unsqueeze(-1), table[anchors], boxes)
+        return boxes
+
+
+def _anchors(context: PromptContext) -> tuple[Tensor, Tensor]:
+    """(F,) anchor frame of each frame, and whether its row has a region. A row's last region wins."""
+    rows = context.frame_rows
+    first = torch.searchsorted(rows, rows)
+    if context.region_frames is None or not len(context.region_frames):
+        return first, torch.zeros_like(rows, dtype=torch.bool)
+    num_rows = int(rows[-1]) + 1
+    by_row = rows.new_full((num_rows,), -1).index_copy(0, rows[context.region_frames], context.region_frames)
+    chosen = by_row[rows]
+    return torch.where(chosen >= 0, chosen, first), chosen >= 0
+
+
+GATES: dict[str, type[nn.Module]] = {
+    "mlp": MlpGate, "legacy": LegacyGate, "uniform": UniformGate, "prompt": PromptGate,
+}  # fmt: skip

@@ -1,0 +1,247 @@
+"""The Elysium model: vision tower -> T-Selector -> projector -> causal language model.
+
+Knows: how visual tokens of F frames, given one after the other for a batch of B requests, take the places of
+the image placeholders in ``input_ids``; how region features take those of the region placeholders.
+Does not know: prompts, boxes as text, videos, tracking.
+
+Inputs beyond a language model's (all optional; only needed where the sequence holds placeholders, so only at
+prefill):
+
+- ``pixel_values`` (F, 3, S, S) float, or ``vision_features`` (F, D), the output of :meth:`encode_frames`;
+- ``frame_counts`` (B,) int64, how many of the F frames belong to each request, needed when B > 1;
+- ``region_boxes`` (R, 4) in 0..1 of the model frame and ``region_frames`` (R,) int64, the frame 0..F-1 of each;
+- ``query_ids`` (B, Q) and ``query_mask`` (B, Q): the words that a prompt-conditioned selector looks at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import ModelOutput
+
+from elysium.errors import ModelError
+from elysium.model.configuration import ElysiumConfig
+from elysium.model.gates import PromptContext
+from elysium.model.positions import box_coverage
+from elysium.model.projector import build_projector
+from elysium.model.selector import Selection, TSelector
+from elysium.model.vision import VisionEncoder
+
+FEATURE_KEYS = (
+    "pixel_values", "vision_features", "frame_counts", "region_boxes", "region_frames", "query_ids", "query_mask",
+)  # fmt: skip
+
+
+@dataclass
+class ElysiumOutput(ModelOutput):
+    """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    selector_logits: Tensor | None = None
+    selected: Tensor | None = None
+
+
+class ElysiumPreTrainedModel(PreTrainedModel):
+    config: ElysiumConfig
+    config_class = ElysiumConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = ["past_key_values"]
+    _keep_in_fp32_modules_strict = ["selector"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Own modules keep the initialisation of their constructors; submodels initialise themselves."""
+
+
+class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
+    """Vision tower, T-Selector, projector and a causal language model that writes boxes as text."""
+
+    def __init__(self, config: ElysiumConfig) -> None:
+        super().__init__(config)
+        self.vision = VisionEncoder(config)
+        width = config.text_config.hidden_size
+        channels, num_tokens = self.vision.num_channels, self.vision.num_tokens
+        self.selector = TSelector(config.selector_config, channels, num_tokens, width)
+        self.projector = build_projector(config.projector_type, channels, width)
+        annotate = config.selector_config.annotate
+        self.annotation = nn.Linear(self.selector.note_size, width) if annotate else None
+        self.query_score = nn.Linear(width, 1) if config.selector_config.gate == "prompt" else None
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def encode_frames(self, pixel_values: Tensor) -> Tensor:
+        """Run the vision tower alone: (F, 3, S, S) -> (F, D), what ``vision_features`` takes."""
+        return self.vision.encode(pixel_values.to(self.vision_dtype))
+
+    @property
+    def vision_dtype(self) -> torch.dtype:
+        return next(self.vision.tower.parameters()).dtype
+
+    def embed_text(self, input_ids: Tensor) -> Tensor:
+        """Token embeddings (B, L, W); placeholders outside the vocabulary get those of token 0, to be replaced."""
+        table = self.get_input_embeddings()
+        known = input_ids < self.config.text_config.vocab_size
+        return table(torch.where(known, input_ids, torch.zeros_like(input_ids)))
+
+    def select_tokens(self, tokens: Tensor, k: int | None, context: PromptContext) -> tuple[Tensor, Selection]:
+        """Visual tokens (F, N, C) -> embeddings of the kept ones (F, k, W), and the selection itself."""
+        selection = self.selector(tokens, k, context)
+        embeddings = self.projector(selection.tokens)
+        if self.annotation is not None and selection.notes is not None:
+            embeddings = embeddings + self.annotation(selection.notes.to(embeddings.dtype))
+        return embeddings, selection
+
+    def embed(self, input_ids: Tensor, **features: Any) -> tuple[Tensor, Selection | None]:
+        """Input embeddings (B, L, W) of text with every placeholder filled, and the selection (None without frames)."""
+        embeddings = self.embed_text(input_ids)
+        image_slots = input_ids == self.config.image_token_id
+        if features.get("pixel_values") is None and features.get("vision_features") is None:
+            if bool(image_slots.any()):
+                raise ModelError(f"the prompt has {int(image_slots.sum())} image tokens but no frames were given",
+                                 "pass pixel_values")
+            return embeddings, None
+        tokens = self._visual_tokens(features)
+        context = self._context(input_ids, len(tokens), features)
+        k = self._tokens_per_frame(image_slots, len(tokens))
+        visual, selection = self.select_tokens(tokens, k, context)
+        embeddings = embeddings.masked_scatter(image_slots.unsqueeze(-1), visual.to(embeddings.dtype))
+        return self._fill_regions(embeddings, input_ids, tokens, context), selection
+
+    def _visual_tokens(self, features: dict[str, Any]) -> Tensor:
+        encoded = features.get("vision_features")
+        if encoded is None:
+            encoded = self.encode_frames(features["pixel_values"])
+        return self.vision.assemble(encoded.to(self.projector_dtype))
+
+    @property
+    def projector_dtype(self) -> torch.dtype:
+        return next(self.projector.parameters()).dtype
+
+    def _tokens_per_frame(self, image_slots: Tensor, num_frames: int) -> int:
+        """k, from the number of placeholders: so that one call can ask for another k than the configuration's."""
+        slots = int(image_slots.sum())
+        if slots == 0 or slots % num_frames:
+            expected = num_frames * self.config.selector_config.num_tokens
+            raise ModelError(f"the prompt has {slots} image tokens but {num_frames} frames give {expected} visual tokens",
+                             "let the processor make input_ids and pixel_values together")
+        return slots // num_frames
+
+    def _context(self, input_ids: Tensor, num_frames: int, features: dict[str, Any]) -> PromptContext:
+        counts = features.get("frame_counts")
+        if counts is None:
+            if num_frames % len(input_ids):
+                raise ModelError(f"{num_frames} frames for {len(input_ids)} requests", "pass frame_counts")
+            counts = input_ids.new_full((len(input_ids),), num_frames // len(input_ids))
+        if int(counts.sum()) != num_frames:
+            raise ModelError(f"frame_counts add up to {int(counts.sum())} but {num_frames} frames were given",
+                             "pass one count per request")
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
+        query = self._query(features.get("query_ids"), features.get("query_mask"))
+        return PromptContext(rows, features.get("region_boxes"), features.get("region_frames"), query)
+
+    def _query(self, query_ids: Tensor | None, query_mask: Tensor | None) -> Tensor | None:
+        """(B, W) attention-pooled embeddings of the words; zeros for rows without any."""
+        if query_ids is None or self.query_score is None:
+            return None
+        embedded = self.embed_text(query_ids)
+        mask = torch.ones_like(query_ids, dtype=torch.bool) if query_mask is None else query_mask.bool()
+        scores = self.query_score(embedded).squeeze(-1).masked_fill(~mask, -1e4)
+        weights = scores.softmax(dim=-1) * mask
+        return torch.einsum("bq,bqw->bw", weights, embedded)
+
+    def _fill_regions(self, embeddings: Tensor, input_ids: Tensor, tokens: Tensor, context: PromptContext) -> Tensor:
+        slots = input_ids == self.config.region_token_id
+        count = int(slots.sum()) if self.config.region_tokens else 0
+        given = 0 if context.region_boxes is None else len(context.region_boxes) * self.config.region_tokens
+        if count != given:
+            raise ModelError(f"the prompt has {count} region tokens but the regions give {given}",
+                             "mark each box in the question with <region>")
+        if not count or context.region_boxes is None or context.region_frames is None:
+            return embeddings
+        pooled = self._pool_regions(tokens, context.region_boxes, context.region_frames)
+        return embeddings.masked_scatter(slots.unsqueeze(-1), self.projector(pooled).to(embeddings.dtype))
+
+    def _pool_regions(self, tokens: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
+        """(R, r*r, C): each region cut into r x r parts, the tokens averaged over each by coverage."""
+        side = round(self.config.region_tokens**0.5)
+        steps = torch.arange(side + 1, device=boxes.device, dtype=torch.float32) / side
+        edges = boxes[:, None, :2] + steps[:, None] * (boxes[:, None, 2:] - boxes[:, None, :2])  # (R, r+1, 2)
+        parts = [torch.stack([edges[:, i, 0], edges[:, j, 1], edges[:, i + 1, 0], edges[:, j + 1, 1]], dim=-1)
+                 for j in range(side) for i in range(side)]
+        coverage = torch.stack([box_coverage(p, self.vision.grid) for p in parts], dim=1)  # (R, r*r, N)
+        weights = coverage / coverage.sum(dim=-1, keepdim=True).clamp_min(1e-6)
+        return weights.to(tokens.dtype) @ tokens[frames]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        pixel_values: Tensor | None = None,
+        vision_features: Tensor | None = None,
+        frame_counts: Tensor | None = None,
+        region_boxes: Tensor | None = None,
+        region_frames: Tensor | None = None,
+        query_ids: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> ElysiumOutput:
+        """Logits (B, L, V) and, with ``labels``, the mean next-token loss over labels other than -100."""
+        features = {
+            "pixel_values": pixel_values, "vision_features": vision_features, "frame_counts": frame_counts,
+            "region_boxes": region_boxes, "region_frames": region_frames,
+            "query_ids": query_ids, "query_mask": query_mask,
+        }  # fmt: skip
+        selection = None
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ModelError("neither input_ids nor inputs_embeds were given", "pass input_ids")
+            inputs_embeds, selection = self.embed(input_ids, **features)
+        output = self.language_model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids,
+            past_key_values=past_key_values, labels=labels, use_cache=use_cache, logits_to_keep=logits_to_keep,
+            return_dict=True, **kwargs,
+        )  # fmt: skip
+        return ElysiumOutput(
+            loss=output.loss, logits=output.logits, past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states, attentions=output.attentions,
+            selector_logits=None if selection is None else selection.logits,
+            selected=None if selection is None else selection.indices,
+        )  # fmt: skip
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Frames, regions and queries enter at prefill only: later steps find them in the cache."""
+        features = {key: kwargs.pop(key, None) for key in FEATURE_KEYS}
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        past = inputs.get("past_key_values")
+        if past is None or past.get_seq_length() == 0:
+            inputs.update(features)
+        return inputs

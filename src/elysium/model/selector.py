@@ -1,0 +1,105 @@
+"""The T-Selector: keeps the k visual tokens of a frame that matter, unscaled and in spatial order.
+
+``G = KeepTopK(Softmax(MLP(F)), k, F)`` of the paper, section 3.2. At inference the kept tokens pass on as they
+are. In training the choice is made differentiable: Gumbel noise on the logits makes the top k a sample without
+replacement from the softmax (Kool et al. 2019), and a straight-through factor ``1 + k (p - stop(p))``, whose
+value is one, lets the language-model loss reach the gate. A straight-through estimate is used, not a soft
+selection, because kept tokens must look the same in training and at inference.
+
+Knows: tokens, gates, k. Does not know: pixels, text, the language model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from elysium.errors import ModelError
+from elysium.model.configuration import SelectorConfig
+from elysium.model.gates import GATES, GateResult, PromptContext, Sight
+from elysium.model.positions import code_1d, code_2d, grid_centres
+
+_POSITION_CHANNELS = 64
+_VOTE_CHANNELS = 32
+_SCALARS = 3
+
+
+@dataclass
+class Selection:
+    """Kept tokens (F, k, C), their raster places (F, k) ascending, all logits (F, N) in float32, and optionally
+    ``notes`` (F, k, A), what the selector knows about each kept token, for the annotation embedding."""
+
+    tokens: Tensor
+    indices: Tensor
+    logits: Tensor
+    notes: Tensor | None = None
+
+
+class TSelector(nn.Module):
+    """Chooses tokens by a gate. ``num_channels`` C, ``num_tokens`` N, ``query_size`` D of the words' vector."""
+
+    def __init__(self, config: SelectorConfig, num_channels: int, num_tokens: int, query_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tokens = num_tokens
+        self.gate = GATES[config.gate](num_channels, num_tokens, config.hidden_size, query_size)
+
+    @property
+    def looks_at(self) -> frozenset[Sight]:
+        """What the choice depends on beyond constants: caches of kept tokens must key on it."""
+        return self.gate.looks_at
+
+    @property
+    def note_size(self) -> int:
+        """A, the width of the notes."""
+        return 3 * _POSITION_CHANNELS + 4 * _VOTE_CHANNELS + _SCALARS
+
+    def forward(self, tokens: Tensor, k: int | None = None, context: PromptContext | None = None) -> Selection:
+        """Select ``k`` (default: the configuration's) of the N tokens of each frame (F, N, C)."""
+        k = self.config.num_tokens if k is None else k
+        if not 1 <= k <= tokens.shape[1]:
+            raise ModelError(f"cannot keep {k} of {tokens.shape[1]} visual tokens", "choose k between 1 and that number")
+        if self.config.position_embedding:
+            tokens = tokens + code_2d(round(self.num_tokens**0.5), tokens.shape[-1], tokens.device).to(tokens.dtype)
+        with torch.autocast(tokens.device.type, enabled=False):
+            result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
+        result.logits = result.logits.float()
+        indices = self._top_k(result.logits, k)
+        kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        if self.training and torch.is_grad_enabled():
+            kept = kept * self._straight_through(result.logits, indices).to(kept.dtype)
+        notes = self._notes(result, indices, context) if self.config.annotate else None
+        return Selection(kept, indices, result.logits, notes)
+
+    def _gate_dtype(self) -> torch.dtype:
+        parameter = next(self.gate.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    def _top_k(self, logits: Tensor, k: int) -> Tensor:
+        """(F, k) ascending places of the k largest logits; of equal ones the earlier place wins."""
+        scores = logits.detach()
+        if self.training and self.config.noise > 0:
+            uniform = torch.rand_like(scores).clamp_(1e-9, 1 - 1e-7)
+            scores = scores - self.config.noise * (-uniform.log()).log()
+        order = scores.sort(dim=-1, descending=True, stable=True).indices
+        return order[:, :k].sort(dim=-1).values
+
+    def _straight_through(self, logits: Tensor, indices: Tensor) -> Tensor:
+        probability = logits.softmax(dim=-1).gather(1, indices) * indices.shape[1]
+        return (1 + probability - probability.detach()).unsqueeze(-1)
+
+    def _notes(self, result: GateResult, indices: Tensor, context: PromptContext | None) -> Tensor:
+        """(F, k, A): place and frame of each kept token; its match to the prompt and its vote where there are any."""
+        places = grid_centres(round(self.num_tokens**0.5), indices.device)[indices]
+        numbers = context.frame_numbers if context is not None else indices.new_ones(len(indices))
+        frames = (numbers.float() / 100).unsqueeze(-1).expand(indices.shape)
+        codes = [code_1d(v, _POSITION_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]
+        if result.votes is None or result.probability is None or result.mark is None:
+            blank = codes[0].new_zeros(*indices.shape, 4 * _VOTE_CHANNELS + _SCALARS)
+            return torch.cat([*codes, blank], dim=-1)
+        votes = result.votes.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4))
+        codes += [code_1d(votes[..., i], _VOTE_CHANNELS) for i in range(4)]
+        scalars = [result.logits / 4, result.probability, result.mark]
+        return torch.cat([*codes, torch.stack([s.gather(1, indices) for s in scalars], dim=-1)], dim=-1)

@@ -1,0 +1,95 @@
+"""From pixels to a grid of visual tokens, for any vision tower of transformers.
+
+Knows: how to read the hidden states of a transformer or convolutional tower and lay them out as one grid.
+Does not know: which of the tokens matter (selector) or what they are compared with.
+
+The work is split in two so that a frozen tower can be run once and its output kept: ``encode`` runs the tower
+and returns one flat vector a frame, ``assemble`` (cheap, with the trained norms) makes tokens of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from elysium.errors import ModelError
+from elysium.model.configuration import ElysiumConfig
+
+
+class VisionEncoder(nn.Module):
+    """A vision tower and the layout of its features.
+
+    ``forward`` maps ``pixel_values`` (F, 3, S, S) to tokens (F, N, C) with N = ``grid`` squared.
+    """
+
+    def __init__(self, config: ElysiumConfig) -> None:
+        super().__init__()
+        self.tower = AutoModel.from_config(config.vision_config)
+        self.layers = list(config.vision_feature_layers)
+        self.drop_cls = config.vision_drop_cls
+        self.map_shapes = self._probe(config.image_size)
+        self.grid = config.vision_grid or self.map_shapes[0][1]
+        self.channels = [self._folded_channels(c, side) for c, side in self.map_shapes]
+        self.num_channels = sum(self.channels)
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels) if config.vision_feature_norm else None
+
+    @property
+    def num_tokens(self) -> int:
+        """N, the tokens of one frame before selection."""
+        return self.grid * self.grid
+
+    def _probe(self, image_size: int) -> list[tuple[int, int]]:
+        """(channels, side) of each feature layer, found by running the tower's structure on the meta device."""
+        with torch.device("meta"):
+            probe = AutoModel.from_config(self.tower.config)
+            hidden = self._hidden(probe.eval(), torch.zeros(1, 3, image_size, image_size))
+        return [(h.shape[1], h.shape[2]) for h in hidden]
+
+    def _folded_channels(self, channels: int, side: int) -> int:
+        if side > self.grid and side % self.grid:
+            raise ModelError(f"a feature map of side {side} does not fold into a grid of {self.grid}",
+                             "choose vision_grid so that it divides the finer maps")
+        return channels * (side // self.grid) ** 2 if side > self.grid else channels
+
+    def _hidden(self, tower: nn.Module, pixel_values: Tensor) -> list[Tensor]:
+        """Feature maps (F, C, side, side) of the chosen layers, transformer tokens folded to their grid."""
+        hidden = tower(pixel_values, output_hidden_states=True).hidden_states
+        return [self._as_map(hidden[i]) for i in self.layers]
+
+    def _as_map(self, hidden: Tensor) -> Tensor:
+        if hidden.dim() == 4:
+            return hidden
+        tokens = hidden[:, 1:] if self.drop_cls else hidden
+        side = math.isqrt(tokens.shape[1])
+        if side * side != tokens.shape[1]:
+            raise ModelError(f"{tokens.shape[1]} visual tokens are no square grid", "check vision_drop_cls")
+        return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Run the tower: (F, 3, S, S) -> (F, D), the chosen feature maps flattened one after the other."""
+        return torch.cat([m.flatten(1) for m in self._hidden(self.tower, pixel_values)], dim=1)
+
+    def assemble(self, features: Tensor) -> Tensor:
+        """(F, D) from :meth:`encode` -> visual tokens (F, N, C) in raster order."""
+        sizes = [c * side * side for c, side in self.map_shapes]
+        tokens = []
+        for i, part in enumerate(features.split(sizes, dim=1)):
+            folded = self._to_grid(part.unflatten(1, (self.map_shapes[i][0], self.map_shapes[i][1], -1)))
+            flat = folded.flatten(2).transpose(1, 2)
+            tokens.append(self.norms[i](flat) if self.norms is not None else flat)
+        return torch.cat(tokens, dim=-1)
+
+    def _to_grid(self, feature_map: Tensor) -> Tensor:
+        side = feature_map.shape[-1]
+        if side > self.grid:
+            return F.pixel_unshuffle(feature_map, side // self.grid)
+        if side < self.grid:
+            return F.interpolate(feature_map, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
+        return feature_map
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.assemble(self.encode(pixel_values))
