@@ -1,0 +1,498 @@
+"""From a number to a clip: what is in it, how it moves, how it looks, what can be said.
+
+Knows the other files of this folder; knows nothing of tensors, tokens or training. A clip depends on (config, assets,
+seed, index) only, so any process can make any clip.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.data.synth import motion, procedural, words
+from elysium.data.synth.assets import AssetLibrary, Cutout
+from elysium.data.synth.nouns import PATCH_NOUN, REGION_NOUN
+from elysium.data.synth.render import Composed, Layer, Look, Sprite, Wobble, compose, make_sprite, owners, visible_shares
+from elysium.errors import InputError
+
+Image = NDArray[np.uint8]
+LOWEST_VISIBLE = 0.2
+FIRST_VISIBLE = 0.6
+LAYOUT_TRIES = 4
+PLACE_TRIES = 8
+CANVAS = 1.5
+PATCH_PX = 96
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What clips are like. Probabilities are per clip unless said otherwise; `*_share` per object.
+
+    `size_px`: side of the square frames. `min_scale`, `max_scale`: square root of the box area as a share of the side.
+    `motion`: factor on all speeds. `distractor_probability`: another thing of the same kind.
+    `procedural_probability`: share of drawn shapes and backgrounds even when assets are given. `patch_share`: things
+    that are pieces of other photos, named "patch", without expressions. `region_probability`: one more object that is
+    a piece of the background (`is_background`), which moves with the camera alone.
+    """
+
+    size_px: int = 192
+    num_frames: int = 8
+    min_objects: int = 1
+    max_objects: int = 5
+    min_scale: float = 0.08
+    max_scale: float = 0.6
+    motion: float = 1.0
+    occlusion_probability: float = 0.3
+    leave_probability: float = 0.15
+    distractor_probability: float = 0.35
+    camera_probability: float = 0.6
+    blur_probability: float = 0.35
+    procedural_probability: float = 0.15
+    patch_share: float = 0.22
+    one_kind_probability: float = 0.12
+    region_probability: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.size_px < 32 or self.num_frames < 1:
+            raise InputError(
+                f"size_px {self.size_px} or num_frames {self.num_frames} is too small", "Use at least 32 and 1"
+            )
+        if not 1 <= self.min_objects <= self.max_objects <= 40:
+            raise InputError(
+                f"min_objects {self.min_objects} and max_objects {self.max_objects} do not fit",
+                "They should satisfy 1 <= min_objects <= max_objects <= 40",
+            )
+        if not 0 < self.min_scale <= self.max_scale <= 1:
+            raise InputError(
+                f"min_scale {self.min_scale} and max_scale {self.max_scale} do not fit",
+                "They should satisfy 0 < min_scale <= max_scale <= 1",
+            )
+
+
+@dataclass
+class SynthObject:
+    """One thing of a clip.
+
+    `boxes_xyxyn`: (T, 4) float32 in 0..1, the extent of its solid pixels within the frame, not reduced by what covers
+    it; NaN where it is absent: outside, or less than a fifth of its pixels are to be seen. `visible_fraction`: (T,)
+    share of its pixels in the frame and uncovered. `expressions`: each means this thing alone, judged on frame 0 (those
+    about motion: on the clip). `description`: one phrase.
+    """
+
+    noun: str
+    colour: str | None
+    boxes_xyxyn: NDArray[np.float32]
+    visible_fraction: NDArray[np.float32]
+    expressions: list[str]
+    description: str
+    is_background: bool = False
+
+
+@dataclass
+class SynthClip:
+    """`frames`: (T, H, W, 3) uint8 RGB; `objects`: what is in it."""
+
+    frames: Image
+    objects: list[SynthObject]
+
+
+@dataclass
+class _Item:
+    """A thing before it is placed."""
+
+    rgba: Image
+    noun: str
+    colour: str | None = None
+    colours: frozenset[str] = frozenset()
+    pattern: str | None = None
+
+
+@dataclass
+class _Placed:
+    """A thing with its place in frame 0. `side`: square root of its box area, share of the frame."""
+
+    item: _Item
+    sprite: Sprite
+    scale_xy: NDArray[np.float64]
+    angle: float
+    centre: tuple[float, float]
+    side: float
+
+
+class ClipGenerator:
+    """Makes clips by number.
+
+    >>> clip = ClipGenerator(SynthConfig(size_px=64, num_frames=2), AssetLibrary()).generate(0)
+    >>> clip.frames.shape, clip.objects[0].boxes_xyxyn.shape
+    ((2, 64, 64, 3), (2, 4))
+    """
+
+    def __init__(self, config: SynthConfig, assets: AssetLibrary, seed: int = 0) -> None:
+        self.config = config
+        self.assets = assets
+        self.seed = seed
+        self._by_set = _group(assets.cutouts)
+        side = config.size_px + 48
+        bank = np.random.default_rng(7).normal(0, 1, (side, side, 3))
+        self._noise_bank = bank.astype(np.float32)
+
+    def generate(self, index: int) -> SynthClip:
+        """Clip number `index` (>= 0): the same in every process."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
+        config = self.config
+        camera = motion.still_camera(config.num_frames)
+        if rng.random() < config.camera_probability:
+            camera = motion.camera_path(rng, config.num_frames, config.motion)
+        look = _look(rng, config, self._noise_bank)
+        background = self._background(rng)
+        placed = self._layout(rng, look)
+        pixels = camera.copy()
+        pixels[:, :, 2] *= config.size_px
+        layers, paths = self._layers(rng, placed, pixels)
+        layers += self._occluders(rng, layers, paths, pixels)
+        composed = compose(background, pixels, layers, look, config.size_px, rng)
+        objects = _objects(rng, [p.item for p in placed], composed, config)
+        if rng.random() < config.region_probability:
+            objects += _region(rng, camera, objects, composed.frames[0])
+        return SynthClip(composed.frames, objects)
+
+    # --- what is in it ----------------------------------------------------------------------------------------------
+
+    def _items(self, rng: np.random.Generator) -> list[_Item]:
+        config = self.config
+        count = int(rng.integers(config.min_objects, config.max_objects + 1))
+        first = self._item(rng)
+        if rng.random() < config.one_kind_probability:
+            return [first, *(self._same_kind(rng, first) for _ in range(count - 1))]
+        items = [first]
+        if count > 1 and rng.random() < config.distractor_probability:
+            items += [self._same_kind(rng, first) for _ in range(int(rng.integers(1, min(count, 4))))]
+        while len(items) < count:
+            items.append(self._item(rng))
+        rng.shuffle(items)  # type: ignore[arg-type]
+        return items
+
+    def _item(self, rng: np.random.Generator) -> _Item:
+        config = self.config
+        if rng.random() < config.patch_share:
+            return _Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
+        if not self._by_set or rng.random() < config.procedural_probability:
+            return _shape_item(procedural.draw_shape(rng))
+        names, weights = _set_weights(tuple(self._by_set))
+        nouns = self._by_set[names[int(rng.choice(len(names), p=weights))]]
+        counts = np.sqrt([len(members) for members in nouns.values()])
+        noun = list(nouns)[int(rng.choice(len(counts), p=counts / counts.sum()))]
+        members = nouns[noun]
+        return _Item(_recoloured(rng, members[int(rng.integers(len(members)))].rgba), noun)
+
+    def _same_kind(self, rng: np.random.Generator, like: _Item) -> _Item:
+        if rng.random() < 0.25:
+            return _Item(like.rgba, like.noun, like.colour, like.colours, like.pattern)
+        if like.noun == PATCH_NOUN:
+            return _Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
+        members = [cutout for nouns in self._by_set.values() for cutout in nouns.get(like.noun, [])]
+        if like.colour is None and members:
+            return _Item(_recoloured(rng, members[int(rng.integers(len(members)))].rgba), like.noun)
+        return _shape_item(procedural.draw_shape(rng, like.noun))
+
+    def _texture(self, rng: np.random.Generator, side: int) -> Image:
+        photos = self.assets.photos
+        if not photos or rng.random() < self.config.procedural_probability:
+            return procedural.texture(rng, side)
+        photo = photos[int(rng.integers(len(photos)))]
+        return _photo_crop(rng, photo, side, smallest=0.12, largest=0.6)
+
+    def _background(self, rng: np.random.Generator) -> Image:
+        side = int(self.config.size_px * CANVAS) // 2 * 2
+        photos = self.assets.photos
+        if not photos or rng.random() < self.config.procedural_probability:
+            return procedural.texture(rng, side)
+        photo = photos[int(rng.integers(len(photos)))]
+        return _photo_crop(rng, photo, side, smallest=0.35, largest=1.0)
+
+    # --- where it is ------------------------------------------------------------------------------------------------
+
+    def _layout(self, rng: np.random.Generator, look: Look) -> list[_Placed]:
+        """Things placed so that most of each is to be seen in frame 0."""
+        items = self._items(rng)
+        for item in items:
+            if not item.colours:
+                shares = words.colour_shares(_lit(item.rgba, look))
+                item.colour, item.colours = words.colour_of(shares)
+                if item.noun == PATCH_NOUN:
+                    item.colour = None
+        best: list[_Placed] = []
+        for _ in range(LAYOUT_TRIES):
+            placed = self._place_all(rng, items)
+            layers = [_still_layer(p, self.config.size_px) for p in placed]
+            shares = visible_shares(owners(layers, 0, self.config.size_px), layers, 0)
+            least = 0.35 if rng.random() < 0.08 else FIRST_VISIBLE
+            kept = [p for p, share in zip(placed, shares, strict=True) if share >= least]
+            best = kept if len(kept) > len(best) else best
+            if len(best) == len(items):
+                break
+        return best or placed[-1:]
+
+    def _place_all(self, rng: np.random.Generator, items: list[_Item]) -> list[_Placed]:
+        config, placed, taken = self.config, [], []
+        crowd = max(1.0, np.sqrt(len(items)) / 1.3)
+        for item in items:
+            top = max(config.min_scale, config.max_scale / crowd)
+            side = float(np.exp(rng.uniform(np.log(config.min_scale), np.log(top))))
+            stretch = np.exp(rng.normal(0, 0.04 if item.pattern or item.colour else 0.12))
+            h, w = item.rgba.shape[:2]
+            unit = side * config.size_px / np.sqrt(w * h)
+            flip = -1.0 if rng.random() < 0.5 else 1.0
+            scale_xy = np.array([flip * unit * np.sqrt(stretch), unit / np.sqrt(stretch)])
+            angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.12 else rng.normal(0, np.deg2rad(9))
+            half = np.abs(scale_xy) * [w, h] / config.size_px / 2
+            centre = _free_place(rng, half, taken)
+            taken.append(np.concatenate([centre - half, centre + half]))
+            sprite = make_sprite(item.rgba, feather=float(rng.choice([0.0, 0.6, 1.0])))
+            placed.append(_Placed(item, sprite, scale_xy, float(angle), (float(centre[0]), float(centre[1])), side))
+        return placed
+
+    def _layers(
+        self, rng: np.random.Generator, placed: list[_Placed], camera: NDArray[np.float64]
+    ) -> tuple[list[Layer], list[NDArray[np.float64]]]:
+        config = self.config
+        leaver = int(rng.integers(len(placed))) if rng.random() < config.leave_probability else -1
+        blurred = rng.random() < config.blur_probability
+        shadows = (rng.uniform(-0.03, 0.03), rng.uniform(0.005, 0.04)) if rng.random() < 0.35 else None
+        layers, paths = [], []
+        for number, thing in enumerate(placed):
+            path = motion.object_trajectory(
+                rng, config.num_frames, thing.centre, thing.side, config.motion, number == leaver
+            )
+            layers.append(Layer(
+                thing.sprite, _matrices(thing, path, camera, config.size_px), _gains(rng, config.num_frames),
+                shutter=float(rng.uniform(0.2, 0.8)) if blurred else 0.0,
+                shadow=None if shadows is None else (*shadows, float(rng.uniform(0.2, 0.55))),
+                wobble=_wobble(rng) if rng.random() < 0.2 and thing.item.pattern is None else None,
+            ))  # fmt: skip
+            paths.append(path.centres)
+        return layers, paths
+
+    def _occluders(
+        self, rng: np.random.Generator, layers: list[Layer], paths: list[NDArray[np.float64]],
+        camera: NDArray[np.float64],
+    ) -> list[Layer]:  # fmt: skip
+        """A piece that nobody asks about, which crosses a thing's path but covers nothing much in frame 0."""
+        config = self.config
+        if rng.random() >= config.occlusion_probability or config.num_frames < 3:
+            return []
+        number = int(rng.integers(len(layers)))
+        texture = self._texture(rng, PATCH_PX)
+        if rng.random() < 0.5:
+            texture = np.ascontiguousarray(texture[:, : int(PATCH_PX * rng.uniform(0.12, 0.35))])
+            rgba = np.dstack([texture, np.full(texture.shape[:2], 255, np.uint8)])
+            side = float(rng.uniform(0.25, 0.45))
+        else:
+            rgba = procedural.patch(rng, texture, PATCH_PX)
+            side = float(rng.uniform(0.15, 0.4))
+        h, w = rgba.shape[:2]
+        unit = side * config.size_px / np.sqrt(w * h)
+        thing = _Placed(_Item(rgba, PATCH_NOUN), make_sprite(rgba, 0.6), np.array([unit, unit]),
+                        float(rng.normal(0, 0.25)), (0.5, 0.5), side)  # fmt: skip
+        for _ in range(4):
+            centres = motion.crossing(rng, paths[number], side)
+            still = np.ones(config.num_frames)
+            path = motion.Trajectory(centres, still, still * 0, still)
+            layer = Layer(thing.sprite, _matrices(thing, path, camera, config.size_px), _gains(rng, config.num_frames))
+            shares = visible_shares(owners([*layers, layer], 0, config.size_px), [*layers, layer], 0)
+            if (shares[:-1] >= FIRST_VISIBLE).all():
+                return [layer]
+        return []
+
+
+# --- helpers without state --------------------------------------------------------------------------------------------
+
+
+def _group(cutouts: list[Cutout]) -> dict[str, dict[str, list[Cutout]]]:
+    grouped: dict[str, dict[str, list[Cutout]]] = defaultdict(lambda: defaultdict(list))
+    for cutout in cutouts:
+        grouped[cutout.set_name][cutout.noun].append(cutout)
+    return {name: dict(nouns) for name, nouns in sorted(grouped.items())}
+
+
+def _set_weights(names: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Sprites are many but drawn; photographic sets count for more."""
+    weights = np.array([0.7 if "emoji" in name or "sprite" in name else 1.0 for name in names])
+    return names, weights / weights.sum()
+
+
+def _shape_item(shape: procedural.Shape) -> _Item:
+    colours = frozenset({shape.colour, *([shape.second_colour] if shape.second_colour else [])})
+    return _Item(shape.rgba, shape.noun, shape.colour, colours, shape.pattern)
+
+
+def _recoloured(rng: np.random.Generator, rgba: Image) -> Image:
+    """Jitter of hue, saturation and lightness; now and then a hue of its own."""
+    style = rng.random()
+    if style < 0.2:
+        return rgba
+    hsv = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2HSV).astype(np.int16)
+    shift = int(rng.integers(0, 180)) if style > 0.88 else int(rng.normal(0, 3))
+    hsv[..., 0] = (hsv[..., 0] + shift) % 180
+    table = np.arange(256)
+    saturation = (table * rng.uniform(0.7, 1.25)).clip(0, 255).astype(np.int16)
+    value = (255 * (table / 255) ** rng.uniform(0.8, 1.25) * rng.uniform(0.82, 1.1)).clip(0, 255).astype(np.int16)
+    hsv[..., 1], hsv[..., 2] = saturation[hsv[..., 1]], value[hsv[..., 2]]
+    return np.dstack([cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB), rgba[..., 3]]).astype(np.uint8)
+
+
+def _photo_crop(rng: np.random.Generator, photo: Image, side: int, smallest: float, largest: float) -> Image:
+    """A square of a photo, flipped and recoloured, (side, side, 3)."""
+    h, w = photo.shape[:2]
+    length = max(8, int(min(h, w) * rng.uniform(smallest, largest)))
+    y, x = int(rng.integers(0, h - length + 1)), int(rng.integers(0, w - length + 1))
+    crop = photo[y : y + length, x : x + length]
+    method = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
+    image = cv2.resize(crop, (side, side), interpolation=method)
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    gamma, gain = rng.uniform(0.75, 1.3), rng.uniform(0.75, 1.1, 3) * rng.uniform(0.85, 1.1)
+    table = 255 * (np.arange(256)[:, None] / 255) ** gamma * gain
+    lut = table.clip(0, 255).astype(np.uint8)[None]
+    return np.asarray(cv2.LUT(np.ascontiguousarray(image), lut), np.uint8)
+
+
+def _free_place(rng: np.random.Generator, half: NDArray[np.float64], taken: list[NDArray[np.float64]]) -> (
+        NDArray[np.float64]):  # fmt: skip
+    """The middle that covers the boxes so far the least, of a few tries; partly outside now and then."""
+    best, least = np.array([0.5, 0.5]), np.inf
+    slack = rng.uniform(-0.25, 0.0) if rng.random() < 0.15 else 0.01
+    low = np.minimum(half * (1 if slack > 0 else 1 + slack) + max(slack, 0), 0.5)
+    for _ in range(PLACE_TRIES):
+        centre = rng.uniform(low, 1 - low)
+        mine = np.concatenate([centre - half, centre + half])
+        worst = 0.0
+        for other in taken:
+            common = np.minimum(mine[2:], other[2:]) - np.maximum(mine[:2], other[:2])
+            smaller = min(np.prod(2 * half), np.prod(other[2:] - other[:2]))
+            worst = max(worst, float(np.prod(np.maximum(common, 0)) / smaller))
+        if worst < least:
+            best, least = centre, worst
+        if least < 0.05:
+            break
+    return best
+
+
+def _still_layer(thing: _Placed, size: int) -> Layer:
+    path = motion.Trajectory(np.array([thing.centre]), np.ones(1), np.zeros(1), np.ones(1))
+    return Layer(thing.sprite, _matrices(thing, path, motion.still_camera(1), size), np.ones(1, np.float32))
+
+
+def _matrices(
+    thing: _Placed, path: motion.Trajectory, camera: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """(T, 2, 3): sprite to frame, pixels; the camera (T, 2, 3) comes last."""
+    angles = thing.angle + path.angles
+    cos, sin = np.cos(angles), np.sin(angles)
+    turn = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
+    root = np.sqrt(path.stretch)
+    scale = np.stack([path.scales * root, path.scales / root], 1) * thing.scale_xy
+    linear = turn * scale[:, None, :]
+    middle = np.array(thing.sprite.size_wh) / 2
+    shift = path.centres * size - linear @ middle
+    linear_seen = camera[:, :, :2] @ linear
+    shift_seen = np.einsum("tij,tj->ti", camera[:, :, :2], shift) + camera[:, :, 2]
+    return np.concatenate([linear_seen, shift_seen[:, :, None]], 2)
+
+
+def _gains(rng: np.random.Generator, num_frames: int) -> NDArray[np.float32]:
+    drift = rng.normal(0, 0.015) * np.arange(num_frames) if rng.random() < 0.4 else np.zeros(num_frames)
+    return np.asarray(np.exp(drift.clip(-0.25, 0.2)), np.float32)
+
+
+def _wobble(rng: np.random.Generator) -> Wobble:
+    return Wobble(*(float(v) for v in (rng.uniform(0.01, 0.05), rng.uniform(0.4, 1.6), rng.uniform(0, 6.3),
+                                       rng.uniform(0.2, 1.2))))  # fmt: skip
+
+
+def _look(rng: np.random.Generator, config: SynthConfig, noise_bank: NDArray[np.float32]) -> Look:
+    base = rng.uniform(0.8, 1.12) * rng.uniform(0.93, 1.06, 3)
+    drift = rng.normal(0, 0.02) if rng.random() < 0.25 else 0.0
+    gains = base * np.exp((drift * np.arange(config.num_frames)).clip(-0.4, 0.25))[:, None]
+    return Look(
+        gains.astype(np.float32),
+        noise=float(rng.uniform(1, 9)) if rng.random() < 0.5 else 0.0,
+        blur=float(rng.uniform(0.4, 1.1)) if rng.random() < 0.5 * config.blur_probability else 0.0,
+        jpeg=int(rng.integers(25, 80)) if rng.random() < 0.15 else None,
+        low_resolution=float(rng.uniform(0.4, 0.8)) if rng.random() < 0.12 else 1.0,
+        camera_shutter=float(rng.uniform(0.2, 0.7)) if rng.random() < config.blur_probability else 0.0,
+        noise_bank=noise_bank,
+    )
+
+
+def _lit(rgba: Image, look: Look) -> Image:
+    lit = (rgba[..., :3] * look.gains[0]).clip(0, 255).astype(np.uint8)
+    return np.dstack([lit, rgba[..., 3]]).astype(np.uint8)
+
+
+# --- what is true of it ---------------------------------------------------------------------------------------------
+
+
+def _objects(
+    rng: np.random.Generator, items: list[_Item], composed: Composed, config: SynthConfig
+) -> list[SynthObject]:
+    count, size = len(items), config.size_px
+    boxes, shares = composed.boxes[:count] / size, composed.seen[:count].copy()
+    gone = ~(shares >= LOWEST_VISIBLE) | np.isnan(boxes).any(2)
+    boxes[gone] = np.nan
+    seen = [_as_seen(item, box) for item, box in zip(items, boxes, strict=True)]
+    present = [k for k in range(count) if seen[k] is not None]
+    facts = [fact for fact in seen if fact is not None]
+    objects = []
+    for place, k in enumerate(present):
+        objects.append(SynthObject(
+            items[k].noun, items[k].colour, boxes[k], shares[k],
+            words.expressions(rng, place, facts), words.describe(rng, facts[place]),
+        ))  # fmt: skip
+    return objects
+
+
+def _as_seen(item: _Item, boxes: NDArray[np.float32]) -> words.Seen | None:
+    if np.isnan(boxes[0]).any():
+        return None
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    there = middles[~np.isnan(middles).any(1)]
+    shift = there[-1] - there[0]
+    reach = float(np.hypot(*(there - there[0]).T).max())
+    return words.Seen(item.noun, item.colour, item.colours, tuple(float(v) for v in boxes[0]),
+                      (float(shift[0]), float(shift[1])), reach, item.pattern)  # type: ignore[arg-type]  # fmt: skip
+
+
+def _region(
+    rng: np.random.Generator, camera: NDArray[np.float64], objects: list[SynthObject], frame: Image
+) -> list[SynthObject]:
+    """A textured piece of the background, followed by the camera's matrices; none where there is no free place."""
+    side = float(np.exp(rng.uniform(np.log(0.12), np.log(0.35))))
+    for _ in range(6):
+        x, y = rng.uniform(0.02, 0.98 - side, 2)
+        box = np.array([x, y, x + side, y + side])
+        a, b, c, d = (box * len(frame)).astype(int)
+        if frame[b:d, a:c].std() < 18 or any(_covers(o.boxes_xyxyn, box) for o in objects):
+            continue
+        middle, scale = box[:2] + side / 2, np.sqrt(np.abs(np.linalg.det(camera[:, :, :2])))
+        centres = camera[:, :, :2] @ middle + camera[:, :, 2]
+        half = (side / 2 * scale)[:, None]
+        full = np.concatenate([centres - half, centres + half], 1)
+        boxes = full.clip(0, 1)
+        share = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / np.prod(full[:, 2:] - full[:, :2], axis=1)
+        boxes[share < LOWEST_VISIBLE] = np.nan
+        return [SynthObject(REGION_NOUN, None, boxes.astype(np.float32), share.astype(np.float32), [],
+                            "a region of the background", True)]  # fmt: skip
+    return []
+
+
+def _covers(boxes: NDArray[np.float32], region: NDArray[np.float64]) -> bool:
+    """Whether a thing ever lies over more than a quarter of the region as it is in frame 0."""
+    there = boxes[~np.isnan(boxes).any(1)]
+    common = np.minimum(there[:, 2:], region[2:]) - np.maximum(there[:, :2], region[:2])
+    area = np.prod(region[2:] - region[:2])
+    return bool((np.prod(np.maximum(common, 0), axis=1) > 0.25 * area).any())
