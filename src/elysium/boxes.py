@@ -1,7 +1,7 @@
 """Boxes as numbers: formats, quantisation, overlap, and the affine from model frame to source pixels.
 
-A set of boxes is a float64 array of shape (N, 4), `x1, y1, x2, y2`; NaN stands for "no box here". This file knows
-nothing about text (elysium.language.dialects), images or models.
+A set of boxes is a float64 array of shape (N, 4), `x1, y1, x2, y2`; NaN stands for "no box here". This file
+knows nothing about text (elysium.language.dialects), images or models.
 """
 
 from __future__ import annotations
@@ -64,14 +64,16 @@ def to_xyxy(
 
     Args:
         boxes: (4,) or (N, 4) numbers in `box_format`.
-        box_format: `xyxy` and `xywh` (left, top, width, height) in pixels, `xyxyn` in 0..1, `percent` in 0..100.
+        box_format: `xyxy` and `xywh` (left, top, width, height) in pixels, `xyxyn` in 0..1, `percent` in
+            0..100.
         resolution_wh: width and height of the frame in pixels.
 
     Returns:
         (N, 4) xyxy pixels clipped to the frame, and a note for each box that had to be clipped.
 
     Raises:
-        InputError: not 4 numbers, NaN or infinite, zero size, inverted, wholly outside the frame, unknown format.
+        InputError: not 4 numbers, NaN or infinite, zero size, inverted, wholly outside the frame, or an
+            unknown format.
 
     >>> to_xyxy([[0.5, 0.5, 1.0, 1.0]], "xyxyn", (200, 100)).boxes
     array([[100.,  50., 200., 100.]])
@@ -136,8 +138,9 @@ def denormalize(boxes_xyxyn: ArrayLike, resolution_wh: Sequence[int]) -> FloatAr
 def quantize(boxes_xyxyn: ArrayLike, *, clamp: bool = True) -> IntArray:
     """Normalised boxes (N, 4) in 0..1 -> whole per cents (N, 4), `int(round(100 * v))`, halves to even.
 
-    With `clamp` the result lies in 0..100. A box with a NaN becomes 0,0,0,0, which reads as "absent"; a real box
-    smaller than half a per cent in the top left corner does so too, because the text format cannot tell them apart.
+    With `clamp` the result lies in 0..100. A box with a NaN becomes 0,0,0,0, which reads as "absent"; a real
+    box smaller than half a per cent in the top left corner does so too, because the text format cannot tell
+    them apart.
 
     >>> quantize([[0.125, 0.345, 0.5, 1.02]])
     array([[ 12,  34,  50, 100]])
@@ -194,7 +197,7 @@ def iou_matrix(a: ArrayLike, b: ArrayLike) -> FloatArray:
 class Affine2d:
     """Where a model frame lies in the source frame: source pixel = offset + scale * coordinate in 0..1.
 
-    Scales and offsets are in source pixels, so a crop keeps no trace of the size to which the model resizes it.
+    Scales and offsets are in source pixels, so a crop keeps no trace of the model's own resolution.
     """
 
     scale_x: float
@@ -219,8 +222,9 @@ class Affine2d:
         Args:
             box_xyxy: (4,) pixels.
             ratio: side of the window as a multiple of the box's geometric mean side.
-            resolution_wh: the frame, in pixels. The window may stick out of it, but its side stays within twice
-                the longer side of the frame: from any centre in the frame that already covers all of it.
+            resolution_wh: the frame, in pixels. The window may stick out of it, but its side stays within
+                twice the longer side of the frame: from any centre in the frame that already covers all of
+                it.
 
         A box of no area counts as one pixel large. Raises InputError if the box has a NaN.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -54,7 +55,7 @@ class ImageReader:
 
     def read(self) -> Iterator[RawFrame]:
         for index, path in enumerate(self.paths):
-            yield index / self.fps, lambda path=path: self._load(path)  # type: ignore[misc]
+            yield index / self.fps, partial(self._load, path)
 
     def _load(self, path: Path) -> ImageArray:
         image = read_image(path)
@@ -130,7 +131,7 @@ class ArrayReader:
         empty = True
         for index, frame in enumerate(frames):
             empty = False
-            yield index / self.fps, lambda i=index, f=frame: self._image(i, f, self.resolution_wh)  # type: ignore[misc]
+            yield index / self.fps, partial(self._image, index, frame, self.resolution_wh)
         if empty:
             raise InputError(
                 "These frames were an iterator that is used up", "Give a list, or a new iterator."
@@ -189,7 +190,7 @@ class VideoReader:
                 else:
                     origin = stamp if origin is None else origin
                     time_s = float(stamp - origin)
-                yield time_s, lambda frame=frame: _to_rgb(frame, self.resolution_wh)  # type: ignore[misc]
+                yield time_s, partial(_to_rgb, frame, self.resolution_wh)
         self._judge(index + 1, time_s, damage)
 
     def _open(self) -> Any:
@@ -236,8 +237,8 @@ class VideoReader:
         if not stream.frames:
             return (None if seconds is None else max(1, round(seconds * self.fps))), seconds
         if "mp4" not in container.format.name:
-            # The duration of a cut AVI is guessed from what is left. (In MP4 it can be trusted, and edit lists
-            # may rightly leave out some frames.)
+            # The duration of a cut AVI is guessed from what is left. (In MP4 it can be trusted, and edit
+            # lists may rightly leave out some frames.)
             seconds = max(seconds or 0.0, stream.frames / self.fps)
         return int(stream.frames), seconds
 
