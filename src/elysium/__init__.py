@@ -5,8 +5,8 @@
     >>> result = model.track("clip.mp4", expression="the dog")    # doctest: +SKIP
     >>> result.tracks[0].boxes_xyxy                               # (T, 4) pixels  # doctest: +SKIP
 
-The names below are looked up on first use, so that `import elysium` costs nothing: PyTorch is imported only when a
-model is. This file knows where the public names live and nothing else.
+The names below are looked up on first use, so that `import elysium` costs nothing: PyTorch is imported only
+when a model is. This file knows where the public names live and nothing else.
 """
 
 from __future__ import annotations

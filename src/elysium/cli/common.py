@@ -1,0 +1,134 @@
+"""What several commands share: their options, the checks of them, and how they speak.
+
+stdout is for results, stderr for progress, notes, warnings and errors. PyTorch is never imported at the top.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from elysium.errors import InputError, SourceError
+
+if TYPE_CHECKING:
+    from elysium.inference.pipelines import Elysium
+    from elysium.video import FrameSource
+
+DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
+
+Source = Annotated[
+    str, typer.Argument(help="A video file, a folder of images, or a quoted glob.", show_default=False)
+]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        "--box-format",
+        metavar="FORMAT",
+        help="xyxy or xywh (left, top, width, height) in pixels, xyxyn in 0..1, percent in 0..100.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option("--model", metavar="NAME|PATH", help="A bundled name, a folder or a hub id.")
+]
+Stride = Annotated[int, typer.Option("--stride", metavar="N", help="Read every Nth frame.")]
+Start = Annotated[
+    float | None, typer.Option("--start", metavar="S", help="Start at this second.", show_default=False)
+]
+End = Annotated[
+    float | None, typer.Option("--end", metavar="S", help="End at this second.", show_default=False)
+]
+MaxFrames = Annotated[
+    int | None, typer.Option("--max-frames", metavar="N", help="Read at most N frames.", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help="CPU threads to use.", show_default=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary; warnings stay.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")
+]
+
+
+def error_line(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def parse_box(text: str) -> list[float]:
+    """`"A,B,C,D"` -> four finite numbers. What they mean is checked once the frame's size is known.
+
+    Raises:
+        InputError: not four numbers, or NaN or infinity among them.
+    """
+    parts = text.strip().strip("[]()").replace(",", " ").split()
+    remedy = "Give four numbers, for example --box 10,20,110,220."
+    if len(parts) != 4:
+        raise InputError(f"--box {text!r} has {len(parts)} numbers instead of 4", remedy)
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        raise InputError(f"--box {text!r} holds something that is not a number", remedy) from None
+    if not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"--box {text!r} has a number that is not finite", remedy)
+    return numbers
+
+
+def check_boxes(boxes: list[list[float]], box_format: str, resolution_wh: tuple[int, int]) -> None:
+    """Raise InputError for a box that is inverted, empty or wholly outside the frame, or a wrong format."""
+    from elysium.boxes import to_xyxy
+
+    to_xyxy(boxes, box_format, resolution_wh)
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise InputError(f"{name} {value} is too small", f"Give {least} or more.")
+
+
+def check_machine(device: str, dtype: str, threads: int | None) -> None:
+    """Raise InputError for a device, number type or count of threads that cannot be had here.
+
+    Imports PyTorch, so it comes after the checks that need nothing.
+    """
+    _at_least("--threads", threads, 1)
+    from elysium.inference.devices import resolve_device, resolve_dtype
+
+    resolve_dtype(dtype, resolve_device(device))
+
+
+def open_frames(
+    source: str, *, start_s: float | None, end_s: float | None, stride: int, max_frames: int | None
+) -> FrameSource:
+    """Open `source`; nothing is read but its header. Raises SourceError, InputError for bad options."""
+    from elysium.video import open_source
+
+    if not source.strip():
+        raise SourceError("The source is empty", "Give a video file, a folder of images or a quoted glob.")
+    return open_source(source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames)
+
+
+def source_stem(source: str) -> str:
+    """The name that results of `source` are filed under: of a file, a folder, or a glob's folder."""
+    path = Path(source)
+    if glob.has_magic(source) and not path.exists():
+        while glob.has_magic(str(path)):
+            path = path.parent
+    path = path.resolve()
+    return (path.name if path.is_dir() else path.stem) or "frames"
+
+
+def load_model(model: str, device: str, dtype: str, threads: int | None) -> Elysium:
+    """The model that a command works with. Raises ModelError, InputError."""
+    from elysium.inference.pipelines import Elysium
+
+    return Elysium.from_pretrained(model, device=device, dtype=dtype, threads=threads)

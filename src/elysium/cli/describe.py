@@ -1,0 +1,59 @@
+"""`elysium describe`: say in words what is in a box."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from elysium.cli import common
+from elysium.errors import InputError
+
+DESCRIBE_FRAMES = 8  # as Elysium.describe; a test compares them (importing it here would import PyTorch)
+
+
+def describe(
+    source: common.Source,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="A,B,C,D", help="The object, as a box in the first frame. Repeatable."),
+    ] = None,
+    box_format: common.BoxFormat = "xyxy",
+    model: common.Model = "nano",
+    stride: common.Stride = 1,
+    start: common.Start = None,
+    end: common.End = None,
+    max_frames: Annotated[
+        int | None,
+        typer.Option(
+            "--max-frames", metavar="N", help="Frames that the model sees, 8 by default.", show_default=False
+        ),
+    ] = None,
+    device: common.Device = "auto",
+    dtype: common.Dtype = "auto",
+    threads: common.Threads = None,
+    as_json: common.AsJson = False,
+) -> int:
+    """Describe the object in a box: one line a box, in the order given."""
+    boxes = [common.parse_box(text) for text in box or []]
+    if not boxes:
+        raise InputError("There is no box to describe", "Give --box A,B,C,D.")
+    seen = DESCRIBE_FRAMES if max_frames is None else max_frames
+    frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=seen)
+    common.check_boxes(boxes, box_format, frames.resolution_wh)
+    common.check_machine(device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads)
+    texts = [loaded.describe(frames, numbers, box_format) for numbers in boxes]
+    for sentence in frames.warnings:
+        common.warn(sentence)
+    if as_json:
+        items = [{"box": numbers, "description": text} for numbers, text in zip(boxes, texts, strict=True)]
+        print(
+            json.dumps(
+                {"source": source, "model": model, "box_format": box_format, "objects": items}, indent=2
+            )
+        )
+    else:
+        print("\n".join(texts))
+    return common.DONE

@@ -1,0 +1,80 @@
+"""Puts the commands together and turns every expected failure into one sentence and an exit code.
+
+Exit codes: 0 done, 1 some items failed, 2 bad input, 130 interrupted. Knows nothing of what commands do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from elysium.cli import demo, describe, info, models, track, train
+from elysium.cli.common import INTERRUPTED, error_line
+from elysium.errors import ElysiumError
+
+app = typer.Typer(
+    name="elysium",
+    help="Track, find and describe any object in a video with a multimodal language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, and no box drawing around errors
+    pretty_exceptions_enable=False,
+)
+app.command("track")(track.track)
+app.command("describe")(describe.describe)
+app.command("demo")(demo.demo)
+app.command("models")(models.models)
+app.command("info")(info.info)
+app.command("train", context_settings={"allow_interspersed_args": True})(train.train)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from elysium import __version__
+
+        print(f"elysium-video {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_show_version, is_eager=True
+    ),
+) -> None:
+    """Track, find and describe any object in a video with a multimodal language model."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: `sys.argv[1:]`) and return its exit code."""
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments), prog_name="elysium", standalone_mode=False
+        )
+    except ElysiumError as error:
+        error_line(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        error_line("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        # Usage errors: typer brings its own copy of click's classes in some versions, so ask for the method.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
+            raise
+        message = sentence()
+        if message:  # empty after `elysium` alone, which has printed the help
+            error_line(f"{message.rstrip('.')}. See `{_path(error)} --help`.")
+        return int(getattr(error, "exit_code", 2))
+    return code if isinstance(code, int) else 0
+
+
+def _path(error: Exception) -> str:
+    """The command that a usage error is about, for example `elysium track`."""
+    return getattr(getattr(error, "ctx", None), "command_path", None) or "elysium"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

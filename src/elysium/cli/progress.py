@@ -1,0 +1,39 @@
+"""A progress line on stderr: frames done, frames a second, time left. Knows nothing about what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+Report: TypeAlias = Callable[[int, int | None], None]
+
+
+@contextmanager
+def frame_progress(label: str, *, quiet: bool = False) -> Iterator[Report | None]:
+    """Yield `report(frames_done, frames_in_all or None)`, or None when `quiet`."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+
+    class Speed(TextColumn):
+        def __init__(self) -> None:
+            super().__init__("")
+
+        def render(self, task: Task):  # type: ignore[no-untyped-def]  # rich.text.Text, imported only here
+            speed = task.finished_speed or task.speed
+            self.text_format = f"{speed:.1f} frames/s" if speed else "... frames/s"
+            return super().render(task)
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as line:
+        task = line.add_task(label, total=None)
+        yield lambda done, total: line.update(task, completed=done, total=total)

@@ -1,0 +1,226 @@
+"""`elysium track`: follow objects through a video and write what was found.
+
+Checks everything that can be checked before the model is loaded. Knows nothing of how tracking works.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from elysium.cli import common
+from elysium.cli.outputs import DEFAULT_SAVE, FORMATS, OutputPlan, plan_output, save_result
+from elysium.cli.progress import frame_progress
+from elysium.errors import InputError
+
+if TYPE_CHECKING:
+    from elysium.inference.pipelines import Elysium
+    from elysium.tracks import Track, TrackResult
+    from elysium.video import FrameSource
+
+_IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def track(
+    source: common.Source,
+    expression: Annotated[
+        str | None, typer.Argument(help="What to follow, in words.", show_default=False)
+    ] = None,
+    expressions: Annotated[
+        list[str] | None,
+        typer.Option("--expression", metavar="TEXT", help="One more object, in words. Repeatable."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--box", metavar="A,B,C,D", help="One more object, as a box in the first frame. Repeatable."
+        ),
+    ] = None,
+    box_format: common.BoxFormat = "xyxy",
+    model: common.Model = "nano",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="DIR|FILE.mp4",
+            help="Where to write. Default: runs/track/<name of the source>, numbered up.",
+            show_default=False,
+        ),
+    ] = None,
+    save: Annotated[
+        str, typer.Option("--save", metavar="LIST", help=f"Some of {','.join(FORMATS)}; or none.")
+    ] = DEFAULT_SAVE,
+    stride: common.Stride = 1,
+    start: common.Start = None,
+    end: common.End = None,
+    max_frames: common.MaxFrames = None,
+    clip_length: Annotated[
+        int | None,
+        typer.Option(
+            "--clip-length",
+            metavar="N",
+            help="Frames the model sees at once. Default: the model's, 8.",
+            show_default=False,
+        ),
+    ] = None,
+    search_window: Annotated[
+        str,
+        typer.Option(
+            "--search-window",
+            metavar="auto|none|RATIO",
+            help="Look only near the last box, in a window of RATIO box sizes. auto: the model's own.",
+        ),
+    ] = "auto",
+    free: Annotated[bool, typer.Option("--free", help="Decode without the answer grammar.")] = False,
+    device: common.Device = "auto",
+    dtype: common.Dtype = "auto",
+    threads: common.Threads = None,
+    quiet: common.Quiet = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Follow objects through a video.
+
+    Each box and each expression is an object of its own. A box belongs to the first processed frame. Boxes in
+    the results are pixels of the original frame.
+    """
+    words = _words(source, expression, expressions or [])
+    boxes = [common.parse_box(text) for text in box or []]
+    if not words and not boxes:
+        raise InputError(
+            "There is nothing to follow: no box and no expression", "Give words, or --box A,B,C,D."
+        )
+    window = _window(search_window)
+    if clip_length is not None and clip_length < 2:
+        raise InputError(
+            f"--clip-length {clip_length} is too small", "Clips overlap by one frame: give 2 or more."
+        )
+    plan = plan_output(output, save, source, Path("runs/track") / common.source_stem(source))
+    frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=max_frames)
+    common.check_boxes(boxes, box_format, frames.resolution_wh)
+    common.check_machine(device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads)
+
+    began = time.monotonic()
+    result, stopped = _run(
+        loaded,
+        frames,
+        words,
+        boxes,
+        box_format,
+        clip_length=clip_length,
+        window=window,
+        free=free,
+        quiet=quiet,
+    )
+    seconds = time.monotonic() - began
+    return _finish(result, plan, seconds, stopped=stopped, quiet=quiet, as_json=as_json)
+
+
+def _words(source: str, expression: str | None, more: list[str]) -> list[str]:
+    """All expressions, stripped. Raises InputError for an empty one, and for what a shell made of a glob."""
+    words = [text.strip() for text in ([expression] if expression is not None else []) + more]
+    if not all(words):
+        raise InputError("An expression is empty", "Say in words what to follow, for example 'the red car'.")
+    if expression is not None and Path(expression).suffix.lower() in _IMAGES and Path(expression).is_file():
+        raise InputError(
+            f"{expression!r} stands where the words belong, but it is an image",
+            f"Put a pattern in quotes: elysium track '{Path(source).parent / '*'}{Path(source).suffix}' ...",
+        )
+    return words
+
+
+def _window(text: str) -> float | Literal["auto"] | None:
+    """`auto`, `none`, or a positive number. Raises InputError."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = math.nan
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise InputError(f"--search-window {text!r} is not a size", "Use auto, none, or a number such as 4.")
+    return ratio
+
+
+def _run(
+    model: Elysium,
+    frames: FrameSource,
+    words: list[str],
+    boxes: list[list[float]],
+    box_format: str,
+    *,
+    clip_length: int | None,
+    window: float | Literal["auto"] | None,
+    free: bool,
+    quiet: bool,
+) -> tuple[TrackResult, bool]:
+    """The result, and whether Ctrl-C cut it short."""
+    from elysium.inference.tracker import Interrupted
+
+    with frame_progress("tracking", quiet=quiet) as report:
+        try:
+            result = model.track(
+                frames,
+                words or None,
+                boxes or None,
+                box_format,
+                clip_length=clip_length,
+                search_window=window,
+                free=free,
+                progress=report,
+            )
+        except Interrupted as stop:
+            return stop.result, True
+    return result, False
+
+
+def _finish(
+    result: TrackResult,
+    plan: OutputPlan,
+    seconds: float,
+    *,
+    stopped: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Say what has to be said, write the files, and return the exit code."""
+    for sentence in result.warnings:
+        common.warn(sentence)
+    for item in result.tracks:
+        for note in item.notes:
+            common.warn(f"object {item.id}: {note}")
+    if stopped and not result.num_frames:
+        common.error_line("interrupted before the first clip was finished; nothing was written")
+        return common.INTERRUPTED
+    written, failed = save_result(result, plan)
+    if as_json:
+        sys.stdout.write(result.to_json())
+    elif not quiet:
+        speed = result.num_frames / max(seconds, 1e-9)
+        print(f"{result.num_frames} frames in {seconds:.1f} s ({speed:.1f} frames/s)")
+        for item in result.tracks:
+            print(_summary(item))
+        for path in written.values():
+            print(path)
+    for error in failed:
+        common.error_line(str(error))
+    if stopped:
+        common.error_line("interrupted; what was tracked so far has been kept" if written else "interrupted")
+        return common.INTERRUPTED
+    if failed:
+        return common.SOME_FAILED if written else failed[0].exit_code
+    return common.DONE
+
+
+def _summary(item: Track) -> str:
+    """One line about a track, for example `object 1 "the dog": 70 tracked, 9 carried, 1 absent`."""
+    counts = {state: int((item.states == state).sum()) for state in ("tracked", "carried", "absent")}
+    name = f'object {item.id} "{item.expression}"' if item.expression else f"object {item.id}"
+    return f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
