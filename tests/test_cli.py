@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,7 @@ from PIL import Image
 
 from elysium.cli import common, describe, models, outputs
 from elysium.cli.main import main
-from elysium.cli.train import parse_override
-from elysium.errors import InputError, OutputError
+from elysium.errors import OutputError
 from elysium.tracks import TrackRecorder, TrackResult
 from elysium.video import FrameSource
 
@@ -142,7 +142,7 @@ BAD_INPUT = [
     (["describe", "clip"], "no box"),
     (["describe", "clip", "--box", "1,2,3"], "3 numbers"),
     (["describe", "clip", "--box", "1,2,3,4", "--max-frames", "0"], "max-frames is 0"),
-    (["train", "none.yaml"], "No such configuration"),
+    (["train", "none.yaml"], "none.yaml"),
     (["demo", "--output", "notes.txt/out"], "is a file"),
 ]
 
@@ -345,14 +345,22 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"python", "device", "dtype", "threads", "bundled weights"} <= set(facts)
 
 
-def test_overrides_are_yaml() -> None:
-    assert parse_override("trainer.lr=1e-3") == ("trainer.lr", 0.001)
-    assert parse_override("steps=10") == ("steps", 10)
-    assert parse_override("sizes=[1, 2]") == ("sizes", [1, 2])
-    assert parse_override("name=a=b") == ("name", "a=b")
-    for text in ("lr", "=3", "a=[1"):
-        with pytest.raises(InputError):
-            parse_override(text)
+def test_train_hands_its_arguments_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    recipe = SimpleNamespace(run=lambda *arguments: given.append(arguments) or Path("done"))
+    monkeypatch.setitem(sys.modules, "elysium.training.recipe", recipe)  # the real one takes long to import
+    (here / "a.yaml").write_text("output_dir: out\n", encoding="utf-8")
+    assert main(["train", "a.yaml", "--set", "data.train_clips=4"]) == 0
+    assert given == [(Path("a.yaml"), ["data.train_clips=4"])]
+
+
+def test_train_names_every_wrong_key(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a.yaml").write_text("colour: red\ndata:\n  clips: 3\n", encoding="utf-8")
+    assert main(["train", "a.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "colour" in said
+    assert "data.clips" in said
 
 
 @pytest.mark.parametrize(

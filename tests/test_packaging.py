@@ -150,4 +150,5 @@ def test_training_shim_hands_the_configuration_on(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "training/train.py"), "--local_rank=0", "--config", str(missing)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: No such configuration: '{missing}'")
+    assert done.stderr.startswith("error: ")
+    assert str(missing) in done.stderr

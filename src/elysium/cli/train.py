@@ -1,37 +1,14 @@
-"""`elysium train`: hand a configuration to the training recipe."""
+"""`elysium train`: hand a configuration to the training recipe. Knows nothing of what it says."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from elysium.cli import common
 from elysium.errors import InputError
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`"trainer.lr=1e-3"` -> ("trainer.lr", 0.001); the value is read as YAML. Raises InputError."""
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set {text!r} is not KEY=VALUE", "For example --set seed=3.")
-    try:
-        return key.strip(), _number(yaml.safe_load(value))
-    except yaml.YAMLError:
-        raise InputError(f"--set {text!r}: the value is not YAML", "Put text in quotes.") from None
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as text (no dot); people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def train(
@@ -46,12 +23,16 @@ def train(
     ] = None,
 ) -> int:
     """Train a model as a configuration says; a run that was cut short is resumed."""
-    if not config.is_file():
-        raise InputError(
-            f"No such configuration: {str(config)!r}", "Give a YAML file, for example configs/nano.yaml."
-        )
-    changes = dict(parse_override(text) for text in overrides or [])
-    from elysium.training.recipe import run
+    from elysium.config import load_train_config
 
-    run(config, changes)
+    load_train_config(config, overrides)  # every wrong key is told before PyTorch is imported
+    try:
+        from elysium.training.recipe import run
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Training needs the package {error.name!r}, which is not installed",
+            "Install elysium with its extra: pip install -c constraints.txt '.[train]'",
+        ) from error
+    folder = run(config, overrides)
+    print(folder)
     return common.DONE
