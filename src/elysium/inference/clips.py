@@ -1,0 +1,319 @@
+"""Clips: what each object is asked about which frames, and what its answers mean.
+
+Knows overlaps, memories and states. Knows nothing of tokens (elysium.inference.decoding) or of where frames
+come from (elysium.inference.tracker).
+
+A video is cut into clips of `clip_length` frames that overlap by one: 0..7, 7..14, 14..21, ... No clip
+consists of the overlap frame alone. In each clip every object asks one question, all objects in the same
+batches:
+
+- First clip. An object with a box asks SOT with that box in Frame 1; the box itself stands as the result of
+  that frame (`tracked`, score 1). An object with an expression asks RSOT, over the full frame (REC if the
+  clip has but one frame).
+- Later clips. If the overlap frame is `tracked`, SOT prompted by its box. Otherwise an object with an
+  expression is found again by it (RSOT, full frame), and one without is searched from its last good box: its
+  clip is the *remembered frame in which that box was seen*, followed by the new frames. A stale box never
+  poses as the box of a frame it was not seen in. Both cases leave a note naming the frames.
+
+States of a frame: `tracked`, the model wrote a box, with a score of at least `min_score`; `absent`, it wrote
+[0,0,0,0] (the box is NaN); `carried`, what it wrote could not be read, lies outside the frame or scores under
+`min_score`: the last good box stands there (with no good box yet the frame is `absent`). Only `tracked` boxes
+ever prompt anything.
+
+With a `search_window` an SOT question reads its clip through a square window around the prompting box instead
+of the full frame; answers are mapped back to source pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elysium.boxes import Affine2d
+from elysium.errors import InputError
+from elysium.inference.decoding import Answer, Request
+from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, cut_out, window_around
+from elysium.language.dialects import ELYSIUM, Dialect
+from elysium.language.prompts import Task, build_prompt, build_question
+from elysium.tracks import FrameState, Track
+from elysium.video import Frame
+
+DEFAULT_CLIP_LENGTH = 8
+DEFAULT_MIN_SCORE = 0.02  # of a box's score; a model's `config.tracking["min_score"]` replaces it
+
+FloatArray = NDArray[np.float64]
+Result = tuple[FloatArray, float, FrameState]  # box (4,) pixels or NaN, score, state
+
+
+class Answers(Protocol):
+    """What the tracker needs of an `Engine`."""
+
+    @property
+    def max_batch(self) -> int: ...
+
+    @property
+    def region_marks(self) -> bool: ...
+
+    def run(self, requests: Sequence[Request], *, free: bool = False) -> list[Answer]: ...
+
+
+@dataclass(frozen=True)
+class TrackedObject:
+    """What is to be followed. At least one of `expression` and `box` is given; with both the box starts the
+    track and the expression finds the object again.
+
+    Args:
+        id: positive number, unique among the objects.
+        expression: words, for example "the dog on the left".
+        box: (4,) xyxy pixels in the first frame.
+        notes: go into the track as they are.
+    """
+
+    id: int
+    expression: str | None = None
+    box: FloatArray | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What is known of one object between clips."""
+
+    target: TrackedObject
+    box: FloatArray | None = None  # last good box
+    frame: Frame | None = None  # the frame that it was seen in
+    at_overlap: bool = False  # and that is the overlap frame
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A request, and how to read the answer to it."""
+
+    request: Request | None  # None: nothing to ask, the given box is all there is
+    affines: list[Affine2d]  # of each frame asked about
+    skip: int = 0  # frames at the start whose answers are not results: they have been reported
+    given: FloatArray | None = None  # result of the first frame, whatever the answer
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """Results of the new frames of one clip.
+
+    Args:
+        frames: (index in the source, time in seconds) of each new frame.
+        results: for each object, in order, a (box, score, state) per new frame.
+        notes: for each object, what was special about this clip, or None.
+    """
+
+    frames: list[tuple[int, float]]
+    results: list[list[Result]]
+    notes: list[str | None]
+
+
+@dataclass
+class ClipSession:
+    """Tracking by pushing frames: `push` until done, then `finish`.
+
+    Args:
+        engine: answers requests.
+        objects: what to follow, from the first pushed frame on.
+        clip_length: frames in a clip with its overlap frame, at least 2.
+        search_window: side of the search window in box sizes (see `Affine2d.window`), None for the full
+            frame.
+        min_score: boxes that score less are `carried`.
+        free: decode without the grammar.
+        dialect: how boxes are written in questions.
+
+    Raises:
+        InputError: a clip length below 2, or an object with neither box nor expression.
+    """
+
+    engine: Answers
+    objects: Sequence[TrackedObject]
+    clip_length: int = DEFAULT_CLIP_LENGTH
+    search_window: float | None = None
+    min_score: float = DEFAULT_MIN_SCORE
+    free: bool = False
+    dialect: Dialect = ELYSIUM
+    clips: list[ClipResult] = field(default_factory=list, init=False)
+    _pending: list[Frame] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.clip_length < 2:
+            raise InputError(
+                f"A clip length of {self.clip_length} makes no sense: clips overlap by one frame",
+                "Give 2 or more; models are trained with 8.",
+            )
+        if self.search_window is not None and not self.search_window >= 1:
+            raise InputError(
+                f"A search window of {self.search_window} box sizes cannot hold the object", "Give 2 or more."
+            )
+        for item in self.objects:
+            if item.box is None and not item.expression:
+                raise InputError(f"Object {item.id} has neither a box nor an expression", "Give one of them.")
+        self._memories = [_Memory(item) for item in self.objects]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that have results."""
+        return sum(len(clip.frames) for clip in self.clips)
+
+    def push(self, frame: Frame) -> ClipResult | None:
+        """Take one more frame; returns the results of a clip when this frame completes it."""
+        self._pending.append(frame)
+        return self._run() if len(self._pending) == self.clip_length else None
+
+    def finish(self) -> ClipResult | None:
+        """Results of the frames that do not fill a clip; None if there are none."""
+        return self._run() if len(self._pending) > (1 if self.clips else 0) else None
+
+    def _run(self) -> ClipResult:
+        """Ask about the pending frames. All or nothing: an exception on the way leaves the session as it was
+        but for the frames, so that what is recorded always covers the same frames for each object."""
+        frames, first = self._pending, not self.clips
+        results: list[list[Result]] = []
+        memories: list[_Memory] = []
+        notes: list[str | None] = []
+        size = max(1, self.engine.max_batch)
+        for start in range(0, len(self._memories), size):  # cut-outs of one batch at a time
+            batch = self._memories[start : start + size]
+            questions = [self._question(memory, frames, first) for memory in batch]
+            for memory, question, answer in zip(batch, questions, self._ask(questions), strict=True):
+                new, memory = self._read(memory, question, answer, frames)
+                results.append(new)
+                memories.append(memory)
+                notes.append(question.note)
+        new_frames = frames if first else frames[1:]
+        clip = ClipResult([(frame.index, frame.time_s) for frame in new_frames], results, notes)
+        self._memories, self._pending = memories, [frames[-1]]
+        self.clips.append(clip)
+        return clip
+
+    def _ask(self, questions: Sequence[_Question]) -> list[Answer | None]:
+        requests = [question.request for question in questions if question.request is not None]
+        answers = iter(self.engine.run(requests, free=self.free) if requests else [])
+        return [None if question.request is None else next(answers) for question in questions]
+
+    def _question(self, memory: _Memory, frames: list[Frame], first: bool) -> _Question:
+        """What to ask about one object in the clip `frames`."""
+        target = memory.target
+        if first:
+            if target.box is None:
+                return self._by_words(target, frames)
+            if len(frames) == 1:
+                return _Question(None, [], given=target.box)
+            return replace(self._by_box(target.box, frames), given=target.box)
+        if memory.at_overlap and memory.box is not None:
+            return replace(self._by_box(memory.box, frames), skip=1)
+        if target.expression:
+            return replace(self._by_words(target, frames), skip=1, note="found again by its words")
+        assert memory.box is not None  # an object without words started from a box
+        assert memory.frame is not None
+        note = f"searched from the last good box, that of frame {memory.frame.index}"
+        return replace(self._by_box(memory.box, [memory.frame, *frames[1:]]), skip=1, note=note)
+
+    def _by_box(self, box: FloatArray, frames: list[Frame]) -> _Question:
+        """SOT: `box` was seen in the first of `frames`."""
+        images = [frame.image for frame in frames]
+        affines = [Affine2d.full_frame(_wh(image)) for image in images]
+        if self.search_window is not None:
+            affines = [window_around(box, self.search_window, _wh(images[0]))] * len(images)
+            images = [cut_out(image, affines[0]) for image in images]
+        marks = self.engine.region_marks
+        bins = box_to_bins(box, affines[0], self.dialect.max_bin)
+        question = build_question(Task.SOT, box_text=self.dialect.format_box(bins), region_mark=marks)
+        request = Request(
+            build_prompt(Task.SOT, len(images), question),
+            images,
+            regions=[(0, bins_to_region(bins, self.dialect.max_bin))],
+            num_boxes=len(images),
+        )
+        return _Question(request, affines)
+
+    def _by_words(self, target: TrackedObject, frames: list[Frame]) -> _Question:
+        """RSOT over the full frames, or REC when there is but one."""
+        images = [frame.image for frame in frames]
+        task = Task.RSOT if len(images) > 1 else Task.REC
+        question = build_question(task, expression=target.expression)
+        request = Request(
+            build_prompt(task, len(images), question),
+            images,
+            query=target.expression,
+            num_boxes=len(images),
+            single_box=task is Task.REC,
+        )
+        return _Question(request, [Affine2d.full_frame(_wh(image)) for image in images])
+
+    def _read(
+        self, memory: _Memory, question: _Question, answer: Answer | None, frames: list[Frame]
+    ) -> tuple[list[Result], _Memory]:
+        """Results of the new frames, and what is known of the object after them."""
+        results: list[Result] = []
+        for number in range(question.skip, len(frames)):
+            frame = frames[number]
+            if number == 0 and question.given is not None:
+                result: Result = (question.given, 1.0, "tracked")
+            else:
+                assert answer is not None
+                result = self._judge(answer, number, question.affines[number], frame, memory.box)
+            if result[2] == "tracked":
+                memory = replace(memory, box=result[0], frame=frame)
+            results.append(result)
+        return results, replace(memory, at_overlap=results[-1][2] == "tracked")
+
+    def _judge(
+        self, answer: Answer, number: int, affine: Affine2d, frame: Frame, last_good: FloatArray | None
+    ) -> Result:
+        """State, box and score of one frame."""
+        assert answer.boxes_bins is not None
+        status, score = answer.statuses[number], float(answer.box_scores[number])
+        nowhere = np.full(4, np.nan)
+        if status == "absent":
+            return nowhere, score, "absent"
+        if status == "ok" and score >= self.min_score:
+            box = bins_to_box(answer.boxes_bins[number], affine, _wh(frame.image), self.dialect.max_bin)
+            if box is not None:
+                return box, score, "tracked"
+        return (nowhere, score, "absent") if last_good is None else (last_good, score, "carried")
+
+    def tracks(self) -> list[Track]:
+        """All results so far, one track for each object."""
+        indices = np.array([i for clip in self.clips for i, _ in clip.frames], dtype=np.int64)
+        times = np.array([t for clip in self.clips for _, t in clip.frames], dtype=np.float64)
+        return [self._track(i, item, indices, times) for i, item in enumerate(self.objects)]
+
+    def _track(
+        self, number: int, item: TrackedObject, indices: NDArray[np.int64], times: FloatArray
+    ) -> Track:
+        rows = [row for clip in self.clips for row in clip.results[number]]
+        return Track(
+            id=item.id,
+            expression=item.expression,
+            initial_box=item.box,
+            indices=indices,
+            times_s=times,
+            boxes_xyxy=np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
+            scores=np.array([score for _, score, _ in rows], dtype=np.float64),
+            states=np.array([state for _, _, state in rows], dtype="<U7"),
+            notes=(*item.notes, *self._notes(number)),
+        )
+
+    def _notes(self, number: int) -> Iterable[str]:
+        """Notes of an object's clips; a note that repeats from clip to clip becomes one, over all their
+        frames."""
+        runs: list[tuple[str | None, int, int]] = []
+        for clip in self.clips:
+            note, start, end = clip.notes[number], clip.frames[0][0], clip.frames[-1][0]
+            if runs and runs[-1][0] == note:
+                start = runs.pop()[1]
+            runs.append((note, start, end))
+        return [f"frames {start} to {end}: {note}" for note, start, end in runs if note is not None]
+
+
+def _wh(image: NDArray[np.uint8]) -> tuple[int, int]:
+    return image.shape[1], image.shape[0]

@@ -1,0 +1,286 @@
+"""The face of a model for users: load it by name, then `track`, `describe`, `ground`.
+
+Knows what users may ask for, and checks all of it before the model runs. Knows nothing of
+clips (elysium.inference.tracker) or tokens (elysium.inference.decoding).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from elysium.boxes import Affine2d, to_xyxy
+from elysium.errors import InputError
+from elysium.inference.decoding import Request
+from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
+from elysium.inference.engine import Engine
+from elysium.inference.loading import load_pretrained
+from elysium.inference.tracker import (
+    DEFAULT_CLIP_LENGTH,
+    DEFAULT_MIN_SCORE,
+    Progress,
+    TrackedObject,
+    Tracker,
+)
+from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins
+from elysium.language.dialects import get_dialect
+from elysium.language.prompts import Task, build_prompt, build_question
+from elysium.tracks import TrackResult
+from elysium.video import FrameSource, open_source
+
+DESCRIBE_FRAMES = 8
+
+
+class Elysium:
+    """A loaded model, ready to be asked.
+
+    Args:
+        model: an ElysiumForConditionalGeneration on its device.
+        processor: its ElysiumProcessor.
+        name: what the results call it.
+        max_batch: most objects in one forward.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8) -> None:
+        self.model, self.processor, self.name = model, processor, name
+        self.engine = Engine(model, processor, max_batch)
+        self.dialect = get_dialect(processor.dialect)
+        self.tracking: dict[str, Any] = dict(getattr(model.config, "tracking", None) or {})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "nano",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        threads: int | None = None,
+        max_batch: int = 8,
+    ) -> Elysium:
+        """Load a model.
+
+        Args:
+            model: "nano" (bundled, needs no network), a folder written by `save_pretrained`, or a hub id.
+            device: auto, cpu, cuda, cuda:N or mps.
+            dtype: auto (float32 on the CPU), float32, bfloat16 or float16.
+            threads: CPU threads of PyTorch for the whole process; None leaves them alone.
+            max_batch: most objects in one forward.
+
+        Raises:
+            InputError: an unknown device or dtype.
+            ModelError: no such model, a folder without weights, or weights that do not fit (all keys listed).
+        """
+        where = resolve_device(device)
+        kind = resolve_dtype(dtype, where)
+        set_threads(threads)
+        loaded, processor = load_pretrained(str(model), kind)
+        return cls(loaded.to(where), processor, str(model), max_batch)
+
+    def track(
+        self,
+        source: Any,
+        expression: str | Sequence[str] | None = None,
+        boxes: ArrayLike | None = None,
+        box_format: str = "xyxy",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        max_frames: int | None = None,
+        clip_length: int | None = None,
+        search_window: float | Literal["auto"] | None = "auto",
+        min_score: float | None = None,
+        free: bool = False,
+        color: str = "rgb",
+        progress: Progress | None = None,
+    ) -> TrackResult:
+        """Follow one or several objects through a video.
+
+        Args:
+            source: video file, folder of images, glob, list of paths, (T, H, W, 3) uint8 array or an iterable
+                of frames.
+            expression: words for an object, or several; each gets a track.
+            boxes: (4,) or (N, 4) in `box_format`, in the first processed frame; each gets a track.
+            box_format: `xyxy` or `xywh` in pixels, `xyxyn` in 0..1, `percent` in 0..100.
+            start_s, end_s: seconds of the video to process.
+            stride: process every `stride`-th frame; the others are not in the result.
+            max_frames: stop after so many processed frames.
+            clip_length: frames in a clip, with one of overlap; None for the model's default (8).
+            search_window: side of the search window in box sizes, None for full frames, "auto" for the
+                model's.
+            min_score: boxes that score less are `carried`; None for the model's default.
+            free: decode without the answer grammar.
+            color: channel order of arrays, `rgb` or `bgr`.
+            progress: called after each clip with the number of frames done and the expected total or None.
+
+        Returns:
+            Tracks with ids from 1, boxes first, then expressions, each in the order given.
+
+        Raises:
+            InputError: nothing to follow, a bad box, an empty expression, or options that make no sense.
+            SourceError: a source that cannot be read or has no frames.
+            Interrupted: on Ctrl-C, with the result so far.
+        """
+        words = _expressions(expression)
+        if boxes is None and not words:
+            raise InputError(
+                "There is nothing to follow: no box and no expression", "Give a box, words, or both."
+            )
+        frames = _open(
+            source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color
+        )
+        objects = _objects(boxes, box_format, words, frames.resolution_wh)
+        window = self.tracking.get("search_window") if search_window == "auto" else search_window
+        tracker = Tracker(
+            self.engine,
+            self._default("clip_length", clip_length, DEFAULT_CLIP_LENGTH),
+            window,
+            self._default("min_score", min_score, DEFAULT_MIN_SCORE),
+            free=free,
+            dialect=self.dialect,
+            model_name=self.name,
+        )
+        return tracker.run(frames, objects, progress, self.unknown_words(words))
+
+    def describe(
+        self,
+        source: Any,
+        box: ArrayLike,
+        box_format: str = "xyxy",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        max_frames: int = DESCRIBE_FRAMES,
+        color: str = "rgb",
+    ) -> str:
+        """Describe in words the object in `box` of the first processed frame (REG for one frame, else
+        Video-REG).
+
+        Args:
+            source, box_format, start_s, end_s, stride, color: as for `track`. A single (H, W, 3) image is a
+                video of one frame.
+            box: (4,) in `box_format`.
+            max_frames: frames that the model sees.
+
+        Raises:
+            InputError: a bad box or option. SourceError: a source that cannot be read or has no frames.
+        """
+        frames = _open(
+            source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color
+        )
+        pixels = _one_box(box, box_format, frames.resolution_wh)
+        images = [frame.image for frame in islice(frames, max_frames)]
+        task = Task.REG if len(images) == 1 else Task.VIDEO_REG
+        bins = box_to_bins(pixels, Affine2d.full_frame(frames.resolution_wh), self.dialect.max_bin)
+        question = build_question(
+            task, box_text=self.dialect.format_box(bins), region_mark=self.engine.region_marks
+        )
+        prompt = build_prompt(task, len(images), question)
+        (answer,) = self.engine.run(
+            [Request(prompt, images, regions=[(0, bins_to_region(bins, self.dialect.max_bin))])]
+        )
+        return answer.text
+
+    def ground(
+        self, image: NDArray[np.uint8], expression: str, *, free: bool = False
+    ) -> tuple[NDArray[np.float64], float]:
+        """Find what `expression` names in one image (REC).
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            expression: words.
+            free: decode without the answer grammar.
+
+        Returns:
+            (4,) xyxy pixels, NaN if the model found nothing or could not be read, and the score in 0..1.
+
+        Raises:
+            InputError: an empty expression or an array that is no image.
+        """
+        (words,) = _expressions([expression])
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(
+                f"An image of shape {image.shape} and {image.dtype}", "Give (H, W, 3) uint8 RGB."
+            )
+        question = build_question(Task.REC, expression=words)
+        prompt = build_prompt(Task.REC, 1, question)
+        request = Request(prompt, [image], query=words, num_boxes=1, single_box=True)
+        (answer,) = self.engine.run([request], free=free)
+        assert answer.boxes_bins is not None
+        size = (image.shape[1], image.shape[0])
+        found = None
+        if answer.statuses[0] == "ok":
+            found = bins_to_box(answer.boxes_bins[0], Affine2d.full_frame(size), size, self.dialect.max_bin)
+        return (np.full(4, np.nan) if found is None else found), float(answer.box_scores[0])
+
+    def unknown_words(self, expressions: Iterable[str]) -> list[str]:
+        """One warning line for each expression that holds words which the model never saw in training. Only
+        models that list the words they know (`config.tracking["known_words"]`) can tell."""
+        known = self.tracking.get("known_words")
+        if not known:
+            return []
+        vocabulary = {word.casefold() for word in known}
+        warnings = []
+        for expression in expressions:
+            strange = [word for word in _words(expression) if word not in vocabulary]
+            if strange:
+                listed = ", ".join(dict.fromkeys(strange))
+                warnings.append(f"{self.name} never saw these words of {expression!r} in training: {listed}")
+        return warnings
+
+    def _default(self, key: str, given: Any, fallback: Any) -> Any:
+        """What was given, else what the model wants, else ours."""
+        if given is not None:
+            return given
+        value = self.tracking.get(key)
+        return fallback if value is None else value
+
+
+def _words(expression: str) -> list[str]:
+    """Lower-case words of letters (any script), inner apostrophes and hyphens split off."""
+    return re.findall(r"[^\W\d_]+", expression.casefold())
+
+
+def _expressions(expression: str | Sequence[str] | None) -> list[str]:
+    """A list of non-empty expressions. Raises InputError for an empty one."""
+    given = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
+    words = [text.strip() for text in given]
+    if not all(words):
+        raise InputError("An expression is empty", "Say in words what to follow, for example 'the red car'.")
+    return words
+
+
+def _open(source: Any, **options: Any) -> FrameSource:
+    return source if isinstance(source, FrameSource) else open_source(source, **options)
+
+
+def _objects(
+    boxes: ArrayLike | None, box_format: str, words: Sequence[str], resolution_wh: Sequence[int]
+) -> list[TrackedObject]:
+    """Boxes first, then expressions, with ids from 1."""
+    objects: list[TrackedObject] = []
+    if boxes is not None:
+        converted = to_xyxy(boxes, box_format, resolution_wh)
+        for box, note in zip(converted.boxes, converted.notes, strict=True):
+            objects.append(TrackedObject(len(objects) + 1, box=box, notes=() if note is None else (note,)))
+    objects += [TrackedObject(len(objects) + 1 + i, expression=text) for i, text in enumerate(words)]
+    if not objects:
+        raise InputError(
+            "There is nothing to follow: no box and no expression", "Give a box, words, or both."
+        )
+    return objects
+
+
+def _one_box(box: ArrayLike, box_format: str, resolution_wh: Sequence[int]) -> NDArray[np.float64]:
+    boxes = to_xyxy(box, box_format, resolution_wh).boxes
+    if len(boxes) != 1:
+        raise InputError(f"{len(boxes)} boxes were given, one can be described at a time", "Give one box.")
+    return boxes[0]
