@@ -75,6 +75,12 @@ EVALUATION_QUESTIONS = {
     Task.VIDEO_QA: "{question}",
 }
 
+# What `track` asks: an expression already has its article ("the person in red"), so RSOT takes the question of the
+# project page; the published evaluation asks for a class ("person").
+TRACKING_RSOT_QUESTION = (
+    "Please find {expression} in the initial frame and provide the detailed coordinates in each frame."
+)
+
 
 class Rng(Protocol):
     """A source of floats in [0, 1): `random.Random` and `numpy.random.Generator` both are."""
@@ -99,12 +105,14 @@ def build_question(
     question: str | None = None,
     rng: Rng | None = None,
     region_mark: bool = False,
+    published: bool = False,
 ) -> str:
     """The question of a task.
 
     box_text: the object's box in Frame 1, as a dialect writes it (SOT, VIDEO_REG, REG).
     expression: the words that name the object (RSOT, REC). question: the user's own words (VIDEO_QA).
-    rng: None gives the fixed evaluation question, otherwise one of about twenty paraphrases is drawn.
+    rng: None gives the fixed question, otherwise one of about twenty paraphrases is drawn.
+    published: the fixed question of RSOT is the published evaluation's, for a class instead of an expression.
     region_mark: puts `MARK_REGION` behind the box.
 
     Raises InputError when what the task needs is missing or empty, or holds a reserved mark.
@@ -118,7 +126,8 @@ def build_question(
     if task is Task.VIDEO_QA:
         values["question"] = _required(task, "a question", question)
     if rng is None:
-        return EVALUATION_QUESTIONS[task].format(**values)
+        tracking = task is Task.RSOT and not published
+        return (TRACKING_RSOT_QUESTION if tracking else EVALUATION_QUESTIONS[task]).format(**values)
     choices = paraphrases(task)
     return choices[int(rng.random() * len(choices))].format(**values)
 

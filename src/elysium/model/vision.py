@@ -14,6 +14,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoModel
 
 from elysium.errors import ModelError
@@ -93,3 +94,18 @@ class VisionEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.assemble(self.encode(pixel_values))
+
+
+def prepare_tower_for_inference(encoder: VisionEncoder) -> None:
+    """Fold batch norms into their convolutions and use the channels-last layout, in place.
+
+    Only for convolutional towers that will not be trained or saved any more: the tower's keys change. The
+    features stay the same up to rounding.
+    """
+    encoder.tower.eval()
+    for module in encoder.tower.modules():
+        convolution, norm = getattr(module, "convolution", None), getattr(module, "normalization", None)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            module.convolution = fuse_conv_bn_eval(convolution, norm)
+            module.normalization = None
+    encoder.tower.to(memory_format=torch.channels_last)

@@ -1,0 +1,107 @@
+"""Training configurations: what a YAML file may say, checked before anything loads.
+
+Knows: names, types, ranges and defaults of every key; an unknown key is an error that names it.
+Does not know: torch, models, what the values do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from elysium.errors import InputError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Strict):
+    """Which model is trained. ``preset: nano`` starts from ImageNet features; ``path`` goes on from a folder."""
+
+    preset: str = "nano"
+    path: Path | None = None
+    tower_weights: Path | None = None
+
+
+class DataSection(_Strict):
+    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``."""
+
+    assets: Path | None = None
+    cache_dir: Path = Path("runs/nano/cache")
+    train_clips: int = Field(8000, ge=1)
+    val_clips: int = Field(200, ge=1)
+    seed: int = 0
+    synth: dict[str, Any] = Field(default_factory=dict)
+    tasks: dict[str, float] = Field(
+        default_factory=lambda: {"SOT": 0.5, "RSOT": 0.2, "VIDEO_REG": 0.05, "REC": 0.2, "REG": 0.05}
+    )
+    paraphrase_share: float = Field(0.3, ge=0, le=1)
+    box_jitter: float = Field(0.06, ge=0, le=0.5)
+
+
+class Phase(_Strict):
+    """Up to ``until`` (share of all steps), clips have ``frames`` frames and batches ``batch_scale`` times the size."""
+
+    until: float = Field(gt=0, le=1)
+    frames: int = Field(ge=2, le=32)
+
+
+class LossSection(_Strict):
+    """Weights of the loss: numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of
+    a box answer; ``gate`` the prompt gate's question whether a token lies in the object."""
+
+    number_sigma: float = Field(1.0, ge=0)
+    template: float = Field(0.1, ge=0)
+    gate: float = Field(1.0, ge=0)
+
+
+class TrainConfig(_Strict):
+    """One training run. ``trainer`` is handed to transformers' ``TrainingArguments`` as it is."""
+
+    output_dir: Path
+    seed: int = 0
+    threads: int = Field(2, ge=1)
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    phases: tuple[Phase, ...] = (Phase(until=1.0, frames=2),)
+    loss: LossSection = LossSection()
+    trainer: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("phases")
+    @classmethod
+    def _phases_end(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if not phases or phases[-1].until != 1.0 or any(a.until >= b.until for a, b in zip(phases, phases[1:], strict=False)):
+            raise ValueError("phases must rise and the last must have until: 1.0")
+        return phases
+
+
+def load_train_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
+    """Read a YAML file and apply ``key.sub=value`` overrides. Raises InputError that lists every wrong key."""
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"no such configuration file: {file}", "name a YAML file such as configs/nano.yaml")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not readable YAML: {error}", "mend the file") from error
+    for override in overrides or []:
+        _apply(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{file}: {problems}", "mend or remove these keys") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise InputError(f"cannot read the override {override!r}", "write it as key.sub=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = yaml.safe_load(text)

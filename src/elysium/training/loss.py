@@ -1,0 +1,67 @@
+"""The training loss: answer tokens, softened numbers, and the gate's question.
+
+Knows: logits, labels, targets. Does not know: where they come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elysium.config import LossSection
+from elysium.training.collate import IGNORED, number_kernel
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``, ``gate``."""
+
+    numbers: Tensor
+    words: Tensor
+    template: Tensor
+    gate: Tensor
+
+    def total(self, weights: LossSection) -> Tensor:
+        return self.numbers + self.words + weights.template * self.template + weights.gate * self.gate
+
+
+class AnswerLoss:
+    """Loss of answers whose numbers are single tokens ``number_ids``."""
+
+    def __init__(self, number_ids: list[int], sigma: float) -> None:
+        self.number_ids = torch.tensor(number_ids)
+        self.kernel = number_kernel(sigma)
+
+    def __call__(self, logits: Tensor, labels: Tensor, values: Tensor, gate_logits: Tensor, gate_targets: Tensor) -> LossParts:
+        """``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
+
+        A number's target is its Gaussian over the number tokens; every other answer token has one right token.
+        A row without numbers is free text; in a row with numbers the rest is template.
+        """
+        log_probs = logits[:, :-1].float().log_softmax(dim=-1)
+        kept = labels != IGNORED
+        number = values >= 0
+        has_box = number.any(dim=1, keepdim=True)
+        hard = -log_probs.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        soft_targets = self.kernel[values.clamp_min(0)[number]]
+        soft = -(soft_targets * log_probs[number][:, self.number_ids]).sum(dim=-1)
+        return LossParts(
+            numbers=soft.sum() / max(len(soft), 1),
+            words=_mean(hard, kept & ~has_box),
+            template=_mean(hard, kept & has_box & ~number),
+            gate=F.binary_cross_entropy_with_logits(gate_logits, gate_targets),
+        )
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp_min(1)
+
+
+def teacher_forced_boxes(logits: Tensor, values: Tensor, number_ids: list[int]) -> tuple[Tensor, Tensor]:
+    """(M, 4) arg-max boxes in bins at the number positions, and the true ones, row by row in order."""
+    number = values >= 0
+    predicted = logits[:, :-1][number][:, torch.tensor(number_ids)].argmax(dim=-1)
+    return predicted.view(-1, 4), values[number].view(-1, 4)

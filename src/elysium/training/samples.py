@@ -1,0 +1,134 @@
+"""From cached clips to training samples: which frames, which object, which task, which words.
+
+Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers, and all
+samples of a batch have the same number of frames, so padding stays small.
+Does not know: tokens, tensors on devices, losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from elysium.boxes import quantize
+from elysium.config import Phase
+from elysium.language.dialects import ELYSIUM
+from elysium.language.prompts import Task, answer_text, build_prompt, build_question
+from elysium.training.features import FeatureCache, ObjectLabel
+
+_IMAGE_TASKS = (Task.REC, Task.REG)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt and its answer. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate."""
+
+    task: Task
+    prompt: str
+    answer: str
+    features: NDArray[np.float16]
+    boxes: NDArray[np.float32]
+    region: NDArray[np.float64] | None
+    query: str | None
+
+
+class SampleDataset(Dataset[Sample]):
+    """``num_samples`` samples drawn from a cache under a curriculum of frame counts."""
+
+    def __init__(
+        self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
+        seed: int = 0, paraphrase_share: float = 0.3, box_jitter: float = 0.06, region_mark: bool = True,
+    ) -> None:  # fmt: skip
+        self.cache = cache
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.phases = list(phases)
+        self.tasks = {Task(name): weight for name, weight in tasks.items()}
+        self.seed = seed
+        self.paraphrase_share = paraphrase_share
+        self.box_jitter = box_jitter
+        self.region_mark = region_mark
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, index: int) -> Sample:
+        batch = index // self.batch_size
+        image_batch = self._is_image_batch(batch)
+        rng = np.random.default_rng((self.seed, index))
+        while True:  # a few objects cannot serve every task (absent at first, no words): draw again
+            sample = self._draw(rng, self._draw_task(rng, image_batch), 1 if image_batch else self._frames(index))
+            if sample is not None:
+                return sample
+
+    def _frames(self, index: int) -> int:
+        progress = (index + 0.5) / self.num_samples
+        return next(phase.frames for phase in self.phases if progress <= phase.until)
+
+    def _is_image_batch(self, batch: int) -> bool:
+        total = sum(self.tasks.values())
+        share = sum(w for task, w in self.tasks.items() if task in _IMAGE_TASKS) / total
+        return bool(np.random.default_rng((self.seed, 1, batch)).random() < share)
+
+    def _draw_task(self, rng: np.random.Generator, image: bool) -> Task:
+        choices = [(t, w) for t, w in self.tasks.items() if (t in _IMAGE_TASKS) == image]
+        weights = np.array([w for _, w in choices])
+        return choices[rng.choice(len(choices), p=weights / weights.sum())][0]
+
+    def _draw(self, rng: np.random.Generator, task: Task, num_frames: int) -> Sample | None:
+        features, labels = self.cache[int(rng.integers(len(self.cache)))]
+        if not labels.objects:
+            return None
+        item = labels.objects[int(rng.integers(len(labels.objects)))]
+        picked = draw_frames(rng, len(features), num_frames, from_start=task.needs_expression)
+        boxes = item.boxes_xyxyn[picked]
+        if np.isnan(boxes[0, 0]) or (task.needs_expression and not item.expressions):
+            return None
+        if not task.answers_boxes and not item.expressions:
+            return None  # what has no name is not described
+        return self._build(rng, task, item, np.asarray(features[picked]), boxes)
+
+    def _build(
+        self, rng: np.random.Generator, task: Task, item: ObjectLabel, features: NDArray[np.float16],
+        boxes: NDArray[np.float32],
+    ) -> Sample:  # fmt: skip
+        expression = str(rng.choice(item.expressions)) if task.needs_expression else None
+        prompted = self._prompt_box(rng, boxes[0]) if task.needs_box else None
+        bins = [None if np.isnan(b[0]) else quantize(b[None])[0] for b in boxes]
+        box_text = None
+        if prompted is not None:
+            bins[0] = quantize(prompted[None])[0]
+            box_text = ELYSIUM.format_box(bins[0])
+        question = build_question(
+            task, box_text=box_text, expression=expression, region_mark=self.region_mark,
+            rng=rng if rng.random() < self.paraphrase_share else None,
+        )  # fmt: skip
+        answer = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
+        region = None if prompted is None else bins[0].astype(np.float64) / 100  # what inference will know
+        return Sample(task, build_prompt(task, len(boxes), question), answer, features, boxes, region, expression)
+
+    def _prompt_box(self, rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The box of the question, a little off in half of the samples, as a tracker's own last box is."""
+        exact = box.astype(np.float64)
+        if rng.random() < 0.5:
+            return exact
+        size = np.tile(exact[2:] - exact[:2], 2)
+        moved = np.clip(exact + rng.normal(0, self.box_jitter, 4) * size, 0, 1)
+        return moved if (moved[2:] - moved[:2] > 0.01).all() else exact
+
+
+def draw_frames(rng: np.random.Generator, available: int, count: int, from_start: bool) -> NDArray[np.int64]:
+    """``count`` frame numbers at one interval, from a random start, or from 0 (words are true of frame 0)."""
+    count = min(count, available)
+    widest = (available - 1) // max(count - 1, 1)
+    interval = int(rng.integers(1, widest + 1)) if count > 1 else 1
+    last_start = available - 1 - interval * (count - 1)
+    start = 0 if from_start else int(rng.integers(last_start + 1))
+    return start + interval * np.arange(count)
+
+
