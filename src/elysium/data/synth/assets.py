@@ -1,7 +1,7 @@
 """The things that clips are made from: cut-outs with names, and photos.
 
-Knows files, splits and the cache; knows nothing of clips. The folder given to `AssetLibrary.from_folder` is laid out
-like this (any part may be missing; what is there is used):
+Knows files, splits and the cache; knows nothing of clips. The folder given to `AssetLibrary.from_folder`
+is laid out like this (any part may be missing; what is there is used):
 
     sprites/<set>/index.json       list of {file, name, group, subgroup}; images with alpha, `file` relative
     cutouts/<set>/index.json       list (or {"items": list}) of {file, name | category}; images with alpha
@@ -34,15 +34,25 @@ VAL_PHOTOS = 0.15
 SMALL_CATEGORY = 4
 PHOTO_PX = 480
 MIN_SIDE_PX = 12
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+# An automatic mask that fills its rectangle has taken the background with it, except for things that are
+# rectangles.
+FULLEST_MASK = 0.93
+RECTANGULAR = frozenset(
+    """dollar bill|banknote|laptop|book|tv|microwave|refrigerator|cellphone|oven|bed|keyboard|brick
+    envelope|door
+    box|notebook|suitcase|table|sandwich|pizza|picture|camera|metronome|accordion""".replace("\n", "|")
+    .replace(" " * 4, "")
+    .split("|")
+)
 
 
 @dataclass(frozen=True)
 class Cutout:
     """One thing without its background.
 
-    `rgba`: (h, w, 4) uint8, cropped to its alpha, longest side at most `cutout_px`. `noun`: what it is called.
-    `source`: "<set>/<file>", unique.
+    `rgba`: (h, w, 4) uint8, cropped to its alpha, longest side at most `cutout_px`. `noun`: what it is
+    called. `source`: "<set>/<file>", unique.
     """
 
     rgba: Image
@@ -80,7 +90,8 @@ class AssetLibrary:
 
         Args:
             path: folder as in the module's docstring, or None for an empty library.
-            split: "val" holds about 12 % of the cut-outs of every noun with at least 4 of them and 15 % of the
+            split: "val" holds about 12 % of the cut-outs of every noun with at least 4 of them and 15 % of
+            the
                 photos, "train" the others; the cut-outs of smaller nouns are in both.
             cutout_px: longest side that cut-outs are reduced to.
             seed: chooses another split; the same seed gives the same split anywhere.
@@ -93,11 +104,14 @@ class AssetLibrary:
             return cls()
         root = Path(path)
         if not root.is_dir():
-            raise SourceError(f"The asset folder {root} does not exist", "Give the folder that holds cutouts/")
+            raise SourceError(
+                f"The asset folder {root} does not exist", "Give the folder that holds cutouts/"
+            )
         everything = _load_or_build(root, cutout_px, None if cache is None else Path(cache))
         if not everything.cutouts and not everything.photos:
             raise SourceError(
-                f"No assets were found in {root}", "It should hold sprites/, cutouts/ or photos/ with an index.json"
+                f"No assets were found in {root}",
+                "It should hold sprites/, cutouts/ or photos/ with an index.json",
             )
         return everything.part(split, seed)
 
@@ -106,7 +120,8 @@ class AssetLibrary:
         counts: dict[str, int] = defaultdict(int)
         for cutout in self.cutouts:
             counts[cutout.noun] += 1
-        held = _held_out([c.source for c in self.cutouts if counts[c.noun] >= SMALL_CATEGORY], VAL_CUTOUTS, seed,
+        held = _held_out([c.source for c in self.cutouts if counts[c.noun] >= SMALL_CATEGORY], VAL_CUTOUTS,
+            seed,
                          [c.noun for c in self.cutouts if counts[c.noun] >= SMALL_CATEGORY])  # fmt: skip
         held_photos = _held_out(self.photo_names, VAL_PHOTOS, seed, ["photo"] * len(self.photo_names))
         wanted = split == "val"
@@ -130,7 +145,7 @@ def _held_out(names: list[str], share: float, seed: int, groups: list[str]) -> s
     return held
 
 
-# --- reading the folder -----------------------------------------------------------------------------------------
+# --- reading the folder ----------------------------------------------------------------------------
 
 
 def _entries(root: Path) -> list[tuple[Path, str, str]]:
@@ -162,7 +177,9 @@ def _read_cutout(path: Path, cutout_px: int) -> Image | None:
         size = (max(2, round(image.shape[1] * scale)), max(2, round(image.shape[0] * scale)))
         # Colours under zero alpha are arbitrary and must not bleed into the edge: reduce premultiplied.
         alpha = image[..., 3:].astype(np.float32) / 255
-        small = cv2.resize(np.concatenate([image[..., :3] * alpha, alpha], 2), size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            np.concatenate([image[..., :3] * alpha, alpha], 2), size, interpolation=cv2.INTER_AREA
+        )
         colour = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
         image = np.concatenate([colour, small[..., 3:] * 255], 2).clip(0, 255).round().astype(np.uint8)
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)).astype(np.uint8)
@@ -188,12 +205,12 @@ def _build(root: Path, cutout_px: int) -> AssetLibrary:
     cutouts = []
     for path, noun, source in _entries(root):
         rgba = _read_cutout(path, cutout_px)
-        if rgba is not None:
+        if rgba is not None and (noun in RECTANGULAR or (rgba[..., 3] > 127).mean() <= FULLEST_MASK):
             cutouts.append(Cutout(rgba, noun, source))
     return AssetLibrary(cutouts, *_read_photos(root))
 
 
-# --- the cache --------------------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------
 
 
 def _fingerprint(root: Path, cutout_px: int) -> str:
@@ -256,7 +273,7 @@ def _load_cache(cache: Path, fingerprint: str) -> AssetLibrary | None:
 
 
 def _split_flat(flat: Image, shapes: NDArray[np.int32]) -> list[Image]:
-    ends = np.cumsum(shapes.astype(np.int64).prod(1)) if len(shapes) else []
+    ends = np.cumsum(shapes.astype(np.int64).prod(1))
     images, start = [], 0
     for shape, end in zip(shapes, ends, strict=True):
         images.append(flat[start:end].reshape(tuple(int(n) for n in shape)))

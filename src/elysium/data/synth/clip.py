@@ -1,7 +1,7 @@
 """From a number to a clip: what is in it, how it moves, how it looks, what can be said.
 
-Knows the other files of this folder; knows nothing of tensors, tokens or training. A clip depends on (config, assets,
-seed, index) only, so any process can make any clip.
+Knows the other files of this folder; knows nothing of tensors, tokens or training. A clip depends on
+(config, assets, seed, index) only, so any process can make any clip.
 """
 
 from __future__ import annotations
@@ -14,9 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.data.synth import motion, procedural, words
+from elysium.data.synth.appearance import draw_look, draw_wobble, drifting_gains, lit, photo_crop, recoloured
 from elysium.data.synth.assets import AssetLibrary, Cutout
-from elysium.data.synth.nouns import PATCH_NOUN, REGION_NOUN
-from elysium.data.synth.render import Composed, Layer, Look, Sprite, Wobble, compose, make_sprite, owners, visible_shares
+from elysium.data.synth.nouns import PATCH_NOUN, REGION_NOUN, confusable, photo_nouns
+from elysium.data.synth.render import (
+    Composed,
+    Layer,
+    Look,
+    Sprite,
+    compose,
+    make_sprite,
+    owners,
+    visible_shares,
+)
 from elysium.errors import InputError
 
 Image = NDArray[np.uint8]
@@ -26,17 +36,20 @@ LAYOUT_TRIES = 4
 PLACE_TRIES = 8
 CANVAS = 1.5
 PATCH_PX = 96
+COLOURLESS = ("person", "hand", "tongue", "nose")  # nobody says "the pink man"
+GENTLE_SHARE = 0.45
 
 
 @dataclass(frozen=True)
 class SynthConfig:
     """What clips are like. Probabilities are per clip unless said otherwise; `*_share` per object.
 
-    `size_px`: side of the square frames. `min_scale`, `max_scale`: square root of the box area as a share of the side.
-    `motion`: factor on all speeds. `distractor_probability`: another thing of the same kind.
-    `procedural_probability`: share of drawn shapes and backgrounds even when assets are given. `patch_share`: things
-    that are pieces of other photos, named "patch", without expressions. `region_probability`: one more object that is
-    a piece of the background (`is_background`), which moves with the camera alone.
+    `size_px`: side of the square frames. `min_scale`, `max_scale`: square root of the box area as a share
+    of the side. `motion`: factor on all speeds. `distractor_probability`: another thing of the same kind.
+    `procedural_probability`: share of drawn shapes and backgrounds even when assets are given.
+    `patch_share`: things
+    that are pieces of other photos, named "patch", without expressions. `region_probability`: one more
+    object that is a piece of the background (`is_background`), which moves with the camera alone.
     """
 
     size_px: int = 192
@@ -59,7 +72,8 @@ class SynthConfig:
     def __post_init__(self) -> None:
         if self.size_px < 32 or self.num_frames < 1:
             raise InputError(
-                f"size_px {self.size_px} or num_frames {self.num_frames} is too small", "Use at least 32 and 1"
+                f"size_px {self.size_px} or num_frames {self.num_frames} is too small",
+                "Use at least 32 and 1",
             )
         if not 1 <= self.min_objects <= self.max_objects <= 40:
             raise InputError(
@@ -77,10 +91,11 @@ class SynthConfig:
 class SynthObject:
     """One thing of a clip.
 
-    `boxes_xyxyn`: (T, 4) float32 in 0..1, the extent of its solid pixels within the frame, not reduced by what covers
-    it; NaN where it is absent: outside, or less than a fifth of its pixels are to be seen. `visible_fraction`: (T,)
-    share of its pixels in the frame and uncovered. `expressions`: each means this thing alone, judged on frame 0 (those
-    about motion: on the clip). `description`: one phrase.
+    `boxes_xyxyn`: (T, 4) float32 in 0..1, the extent of its solid pixels within the frame, not reduced by
+    what covers it; NaN where it is absent: outside, or less than a fifth of its pixels are to be seen.
+    `visible_fraction`: (T,)
+    share of its pixels in the frame and uncovered. `expressions`: each means this thing alone, judged on
+    frame 0 (those about motion: on the clip). `description`: one phrase.
     """
 
     noun: str
@@ -145,14 +160,17 @@ class ClipGenerator:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
         config = self.config
         camera = motion.still_camera(config.num_frames)
+        # Neighbouring frames of a film differ little, sampled ones much: both kinds of clip are needed.
+        pace = config.motion * (rng.uniform(0.08, 0.6) if rng.random() < GENTLE_SHARE else 1.0)
         if rng.random() < config.camera_probability:
-            camera = motion.camera_path(rng, config.num_frames, config.motion)
-        look = _look(rng, config, self._noise_bank)
-        background = self._background(rng)
-        placed = self._layout(rng, look)
+            camera = motion.camera_path(rng, config.num_frames, pace)
+        look = draw_look(rng, config.num_frames, config.blur_probability, self._noise_bank)
+        items = self._items(rng)
+        background = self._background(rng, [item.noun for item in items])
+        placed = self._layout(rng, items, look)
         pixels = camera.copy()
         pixels[:, :, 2] *= config.size_px
-        layers, paths = self._layers(rng, placed, pixels)
+        layers, paths = self._layers(rng, placed, pixels, pace)
         layers += self._occluders(rng, layers, paths, pixels)
         composed = compose(background, pixels, layers, look, config.size_px, rng)
         objects = _objects(rng, [p.item for p in placed], composed, config)
@@ -160,7 +178,8 @@ class ClipGenerator:
             objects += _region(rng, camera, objects, composed.frames[0])
         return SynthClip(composed.frames, objects)
 
-    # --- what is in it ----------------------------------------------------------------------------------------------
+    # --- what is in it
+    # ----------------------------------------------------------------------------------------------
 
     def _items(self, rng: np.random.Generator) -> list[_Item]:
         config = self.config
@@ -173,7 +192,7 @@ class ClipGenerator:
             items += [self._same_kind(rng, first) for _ in range(int(rng.integers(1, min(count, 4))))]
         while len(items) < count:
             items.append(self._item(rng))
-        rng.shuffle(items)  # type: ignore[arg-type]
+        items = [items[int(k)] for k in rng.permutation(len(items))]
         return items
 
     def _item(self, rng: np.random.Generator) -> _Item:
@@ -187,7 +206,7 @@ class ClipGenerator:
         counts = np.sqrt([len(members) for members in nouns.values()])
         noun = list(nouns)[int(rng.choice(len(counts), p=counts / counts.sum()))]
         members = nouns[noun]
-        return _Item(_recoloured(rng, members[int(rng.integers(len(members)))].rgba), noun)
+        return _Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), noun)
 
     def _same_kind(self, rng: np.random.Generator, like: _Item) -> _Item:
         if rng.random() < 0.25:
@@ -196,7 +215,7 @@ class ClipGenerator:
             return _Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
         members = [cutout for nouns in self._by_set.values() for cutout in nouns.get(like.noun, [])]
         if like.colour is None and members:
-            return _Item(_recoloured(rng, members[int(rng.integers(len(members)))].rgba), like.noun)
+            return _Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), like.noun)
         return _shape_item(procedural.draw_shape(rng, like.noun))
 
     def _texture(self, rng: np.random.Generator, side: int) -> Image:
@@ -204,26 +223,31 @@ class ClipGenerator:
         if not photos or rng.random() < self.config.procedural_probability:
             return procedural.texture(rng, side)
         photo = photos[int(rng.integers(len(photos)))]
-        return _photo_crop(rng, photo, side, smallest=0.12, largest=0.6)
+        return photo_crop(rng, photo, side, smallest=0.12, largest=0.6)
 
-    def _background(self, rng: np.random.Generator) -> Image:
+    def _background(self, rng: np.random.Generator, nouns: list[str]) -> Image:
+        """A background that shows nothing by the name of a thing of the clip,
+        as far as its file name tells."""
         side = int(self.config.size_px * CANVAS) // 2 * 2
         photos = self.assets.photos
         if not photos or rng.random() < self.config.procedural_probability:
             return procedural.texture(rng, side)
-        photo = photos[int(rng.integers(len(photos)))]
-        return _photo_crop(rng, photo, side, smallest=0.35, largest=1.0)
+        for number in rng.integers(len(photos), size=6):
+            shown = photo_nouns(self.assets.photo_names[int(number)])
+            if not any(confusable(noun, other) for noun in nouns for other in shown):
+                return photo_crop(rng, photos[int(number)], side, smallest=0.35, largest=1.0)
+        return procedural.texture(rng, side)
 
-    # --- where it is ------------------------------------------------------------------------------------------------
+    # --- where it is
+    # ------------------------------------------------------------------------------------------------
 
-    def _layout(self, rng: np.random.Generator, look: Look) -> list[_Placed]:
+    def _layout(self, rng: np.random.Generator, items: list[_Item], look: Look) -> list[_Placed]:
         """Things placed so that most of each is to be seen in frame 0."""
-        items = self._items(rng)
         for item in items:
             if not item.colours:
-                shares = words.colour_shares(_lit(item.rgba, look))
-                item.colour, item.colours = words.colour_of(shares)
-                if item.noun == PATCH_NOUN:
+                colour_shares = words.colour_shares(lit(item.rgba, look))
+                item.colour, item.colours = words.colour_of(colour_shares)
+                if item.noun == PATCH_NOUN or any(confusable(item.noun, other) for other in COLOURLESS):
                     item.colour = None
         best: list[_Placed] = []
         for _ in range(LAYOUT_TRIES):
@@ -238,7 +262,9 @@ class ClipGenerator:
         return best or placed[-1:]
 
     def _place_all(self, rng: np.random.Generator, items: list[_Item]) -> list[_Placed]:
-        config, placed, taken = self.config, [], []
+        config = self.config
+        placed: list[_Placed] = []
+        taken: list[NDArray[np.float64]] = []
         crowd = max(1.0, np.sqrt(len(items)) / 1.3)
         for item in items:
             top = max(config.min_scale, config.max_scale / crowd)
@@ -253,11 +279,13 @@ class ClipGenerator:
             centre = _free_place(rng, half, taken)
             taken.append(np.concatenate([centre - half, centre + half]))
             sprite = make_sprite(item.rgba, feather=float(rng.choice([0.0, 0.6, 1.0])))
-            placed.append(_Placed(item, sprite, scale_xy, float(angle), (float(centre[0]), float(centre[1])), side))
+            placed.append(
+                _Placed(item, sprite, scale_xy, float(angle), (float(centre[0]), float(centre[1])), side)
+            )
         return placed
 
     def _layers(
-        self, rng: np.random.Generator, placed: list[_Placed], camera: NDArray[np.float64]
+        self, rng: np.random.Generator, placed: list[_Placed], camera: NDArray[np.float64], pace: float
     ) -> tuple[list[Layer], list[NDArray[np.float64]]]:
         config = self.config
         leaver = int(rng.integers(len(placed))) if rng.random() < config.leave_probability else -1
@@ -266,13 +294,14 @@ class ClipGenerator:
         layers, paths = [], []
         for number, thing in enumerate(placed):
             path = motion.object_trajectory(
-                rng, config.num_frames, thing.centre, thing.side, config.motion, number == leaver
+                rng, config.num_frames, thing.centre, thing.side, pace, number == leaver
             )
             layers.append(Layer(
-                thing.sprite, _matrices(thing, path, camera, config.size_px), _gains(rng, config.num_frames),
+                thing.sprite, _matrices(thing, path, camera, config.size_px), drifting_gains(rng,
+                    config.num_frames),
                 shutter=float(rng.uniform(0.2, 0.8)) if blurred else 0.0,
                 shadow=None if shadows is None else (*shadows, float(rng.uniform(0.2, 0.55))),
-                wobble=_wobble(rng) if rng.random() < 0.2 and thing.item.pattern is None else None,
+                wobble=draw_wobble(rng) if rng.random() < 0.2 and thing.item.pattern is None else None,
             ))  # fmt: skip
             paths.append(path.centres)
         return layers, paths
@@ -302,14 +331,18 @@ class ClipGenerator:
             centres = motion.crossing(rng, paths[number], side)
             still = np.ones(config.num_frames)
             path = motion.Trajectory(centres, still, still * 0, still)
-            layer = Layer(thing.sprite, _matrices(thing, path, camera, config.size_px), _gains(rng, config.num_frames))
+            layer = Layer(
+                thing.sprite,
+                _matrices(thing, path, camera, config.size_px),
+                drifting_gains(rng, config.num_frames),
+            )
             shares = visible_shares(owners([*layers, layer], 0, config.size_px), [*layers, layer], 0)
             if (shares[:-1] >= FIRST_VISIBLE).all():
                 return [layer]
         return []
 
 
-# --- helpers without state --------------------------------------------------------------------------------------------
+# --- helpers without state -------------------------------------------------------------------------
 
 
 def _group(cutouts: list[Cutout]) -> dict[str, dict[str, list[Cutout]]]:
@@ -328,37 +361,6 @@ def _set_weights(names: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.fl
 def _shape_item(shape: procedural.Shape) -> _Item:
     colours = frozenset({shape.colour, *([shape.second_colour] if shape.second_colour else [])})
     return _Item(shape.rgba, shape.noun, shape.colour, colours, shape.pattern)
-
-
-def _recoloured(rng: np.random.Generator, rgba: Image) -> Image:
-    """Jitter of hue, saturation and lightness; now and then a hue of its own."""
-    style = rng.random()
-    if style < 0.2:
-        return rgba
-    hsv = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2HSV).astype(np.int16)
-    shift = int(rng.integers(0, 180)) if style > 0.88 else int(rng.normal(0, 3))
-    hsv[..., 0] = (hsv[..., 0] + shift) % 180
-    table = np.arange(256)
-    saturation = (table * rng.uniform(0.7, 1.25)).clip(0, 255).astype(np.int16)
-    value = (255 * (table / 255) ** rng.uniform(0.8, 1.25) * rng.uniform(0.82, 1.1)).clip(0, 255).astype(np.int16)
-    hsv[..., 1], hsv[..., 2] = saturation[hsv[..., 1]], value[hsv[..., 2]]
-    return np.dstack([cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB), rgba[..., 3]]).astype(np.uint8)
-
-
-def _photo_crop(rng: np.random.Generator, photo: Image, side: int, smallest: float, largest: float) -> Image:
-    """A square of a photo, flipped and recoloured, (side, side, 3)."""
-    h, w = photo.shape[:2]
-    length = max(8, int(min(h, w) * rng.uniform(smallest, largest)))
-    y, x = int(rng.integers(0, h - length + 1)), int(rng.integers(0, w - length + 1))
-    crop = photo[y : y + length, x : x + length]
-    method = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
-    image = cv2.resize(crop, (side, side), interpolation=method)
-    if rng.random() < 0.5:
-        image = image[:, ::-1]
-    gamma, gain = rng.uniform(0.75, 1.3), rng.uniform(0.75, 1.1, 3) * rng.uniform(0.85, 1.1)
-    table = 255 * (np.arange(256)[:, None] / 255) ** gamma * gain
-    lut = table.clip(0, 255).astype(np.uint8)[None]
-    return np.asarray(cv2.LUT(np.ascontiguousarray(image), lut), np.uint8)
 
 
 def _free_place(rng: np.random.Generator, half: NDArray[np.float64], taken: list[NDArray[np.float64]]) -> (
@@ -404,37 +406,7 @@ def _matrices(
     return np.concatenate([linear_seen, shift_seen[:, :, None]], 2)
 
 
-def _gains(rng: np.random.Generator, num_frames: int) -> NDArray[np.float32]:
-    drift = rng.normal(0, 0.015) * np.arange(num_frames) if rng.random() < 0.4 else np.zeros(num_frames)
-    return np.asarray(np.exp(drift.clip(-0.25, 0.2)), np.float32)
-
-
-def _wobble(rng: np.random.Generator) -> Wobble:
-    return Wobble(*(float(v) for v in (rng.uniform(0.01, 0.05), rng.uniform(0.4, 1.6), rng.uniform(0, 6.3),
-                                       rng.uniform(0.2, 1.2))))  # fmt: skip
-
-
-def _look(rng: np.random.Generator, config: SynthConfig, noise_bank: NDArray[np.float32]) -> Look:
-    base = rng.uniform(0.8, 1.12) * rng.uniform(0.93, 1.06, 3)
-    drift = rng.normal(0, 0.02) if rng.random() < 0.25 else 0.0
-    gains = base * np.exp((drift * np.arange(config.num_frames)).clip(-0.4, 0.25))[:, None]
-    return Look(
-        gains.astype(np.float32),
-        noise=float(rng.uniform(1, 9)) if rng.random() < 0.5 else 0.0,
-        blur=float(rng.uniform(0.4, 1.1)) if rng.random() < 0.5 * config.blur_probability else 0.0,
-        jpeg=int(rng.integers(25, 80)) if rng.random() < 0.15 else None,
-        low_resolution=float(rng.uniform(0.4, 0.8)) if rng.random() < 0.12 else 1.0,
-        camera_shutter=float(rng.uniform(0.2, 0.7)) if rng.random() < config.blur_probability else 0.0,
-        noise_bank=noise_bank,
-    )
-
-
-def _lit(rgba: Image, look: Look) -> Image:
-    lit = (rgba[..., :3] * look.gains[0]).clip(0, 255).astype(np.uint8)
-    return np.dstack([lit, rgba[..., 3]]).astype(np.uint8)
-
-
-# --- what is true of it ---------------------------------------------------------------------------------------------
+# --- what is true of it ----------------------------------------------------------------------------
 
 
 def _objects(
@@ -447,6 +419,10 @@ def _objects(
     seen = [_as_seen(item, box) for item, box in zip(items, boxes, strict=True)]
     present = [k for k in range(count) if seen[k] is not None]
     facts = [fact for fact in seen if fact is not None]
+    # Occluders are nobody's object, but "the biggest object" has to reckon with one that is in the first
+    # frame.
+    strangers = [_as_seen(_Item(items[0].rgba, PATCH_NOUN), box / size) for box in composed.boxes[count:]]
+    facts += [stranger for stranger in strangers if stranger is not None]
     objects = []
     for place, k in enumerate(present):
         objects.append(SynthObject(
@@ -463,20 +439,22 @@ def _as_seen(item: _Item, boxes: NDArray[np.float32]) -> words.Seen | None:
     there = middles[~np.isnan(middles).any(1)]
     shift = there[-1] - there[0]
     reach = float(np.hypot(*(there - there[0]).T).max())
-    return words.Seen(item.noun, item.colour, item.colours, tuple(float(v) for v in boxes[0]),
-                      (float(shift[0]), float(shift[1])), reach, item.pattern)  # type: ignore[arg-type]  # fmt: skip
+    x1, y1, x2, y2 = (float(v) for v in boxes[0])
+    net = (float(shift[0]), float(shift[1]))
+    return words.Seen(item.noun, item.colour, item.colours, (x1, y1, x2, y2), net, reach, item.pattern)
 
 
 def _region(
     rng: np.random.Generator, camera: NDArray[np.float64], objects: list[SynthObject], frame: Image
 ) -> list[SynthObject]:
-    """A textured piece of the background, followed by the camera's matrices; none where there is no free place."""
+    """A textured piece of the background, which moves as the camera does; none if no place is free."""
     side = float(np.exp(rng.uniform(np.log(0.12), np.log(0.35))))
     for _ in range(6):
         x, y = rng.uniform(0.02, 0.98 - side, 2)
         box = np.array([x, y, x + side, y + side])
         a, b, c, d = (box * len(frame)).astype(int)
-        if frame[b:d, a:c].std() < 18 or any(_covers(o.boxes_xyxyn, box) for o in objects):
+        plain = cv2.blur(cv2.cvtColor(frame[b:d, a:c], cv2.COLOR_RGB2GRAY), (3, 3)).std() < 18
+        if plain or any(_covers(o.boxes_xyxyn, box) for o in objects):
             continue
         middle, scale = box[:2] + side / 2, np.sqrt(np.abs(np.linalg.det(camera[:, :, :2])))
         centres = camera[:, :, :2] @ middle + camera[:, :, 2]

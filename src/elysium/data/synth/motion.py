@@ -19,8 +19,8 @@ FAST_SPEED = 0.9
 
 @dataclass
 class Trajectory:
-    """Where a thing is: `centres` (T, 2) x and y, `scales` (T,) relative to frame 0, `angles` (T,) relative to frame
-    0, `stretch` (T,) factor on the width (and its inverse on the height, half each)."""
+    """Where a thing is: `centres` (T, 2) x and y, `scales` (T,) relative to frame 0, `angles` (T,)
+    relative to frame 0, `stretch` (T,) factor on the width (and its inverse on the height, half each)."""
 
     centres: Floats
     scales: Floats
@@ -49,9 +49,14 @@ def _speed(rng: np.random.Generator, size: float, motion: float) -> float:
 
 
 def object_trajectory(
-    rng: np.random.Generator, num_frames: int, start: tuple[float, float], size: float, motion: float, leaves: bool
+    rng: np.random.Generator,
+    num_frames: int,
+    start: tuple[float, float],
+    size: float,
+    motion: float,
+    leaves: bool,
 ) -> Trajectory:
-    """A path that starts at `start`; `size` is the side of the thing. One that does not leave turns at the border."""
+    """A path from `start`; `size` is the side of the thing. One that does not leave turns at the border."""
     steps = max(num_frames - 1, 0)
     heading, speed = rng.uniform(0, 2 * np.pi), _speed(rng, size, motion)
     velocity = speed * np.array([np.cos(heading), 0.75 * np.sin(heading)])
@@ -73,14 +78,20 @@ def object_trajectory(
     growth = rng.normal(0, 0.02) * motion + _wander(rng, steps, 0.006 * motion)
     growth = np.clip(growth, -MAX_SCALE_STEP, MAX_SCALE_STEP)
     scales = np.exp(np.clip(np.concatenate([[0], np.cumsum(growth)]), np.log(0.45), np.log(1.9)))
-    return Trajectory(centres, scales, np.concatenate([[0], np.cumsum(turns)]), _stretch(rng, num_frames, motion))
+    return Trajectory(
+        centres, scales, np.concatenate([[0], np.cumsum(turns)]), _stretch(rng, num_frames, motion)
+    )
 
 
 def _stretch(rng: np.random.Generator, num_frames: int, motion: float) -> Floats:
     """Slow change of the aspect, as when a thing turns away from the camera."""
     if rng.random() < 0.5:
         return np.ones(num_frames)
-    amount, phase, pace = rng.uniform(0.02, 0.22) * min(motion, 1.5), rng.uniform(0, 6.3), rng.uniform(0.2, 1.0)
+    amount, phase, pace = (
+        rng.uniform(0.02, 0.22) * min(motion, 1.5),
+        rng.uniform(0, 6.3),
+        rng.uniform(0.2, 1.0),
+    )
     wave = np.sin(phase + pace * np.arange(num_frames))
     return np.asarray(np.exp(amount * (wave - wave[0])))
 
@@ -112,8 +123,12 @@ def camera_path(rng: np.random.Generator, num_frames: int, motion: float) -> Flo
     pan = pan_scale * np.array([np.cos(heading), 0.6 * np.sin(heading)])
     shake = 0.012 * motion * rng.random() ** 2
     shifts = pan + np.stack([_wander(rng, steps, shake), _wander(rng, steps, shake)], 1)
-    zoom = np.clip(rng.normal(0, 0.015) * (rng.random() < 0.5) * motion + _wander(rng, steps, 0.002), -0.05, 0.05)
-    roll = rng.normal(0, np.deg2rad(1.2)) * (rng.random() < 0.35) * motion + _wander(rng, steps, np.deg2rad(0.15))
+    zoom = np.clip(
+        rng.normal(0, 0.015) * (rng.random() < 0.5) * motion + _wander(rng, steps, 0.002), -0.05, 0.05
+    )
+    roll = rng.normal(0, np.deg2rad(1.2)) * (rng.random() < 0.35) * motion + _wander(
+        rng, steps, np.deg2rad(0.15)
+    )
     matrices = np.zeros((num_frames, 2, 3))
     matrices[0] = np.eye(2, 3)
     for k in range(steps):

@@ -12,44 +12,59 @@ from functools import lru_cache
 PATCH_NOUN = "patch"
 REGION_NOUN = "region"
 
-SPRITE_GROUPS = frozenset({"activities", "animals-nature", "food-drink", "objects", "people-body", "travel-places"})
+SPRITE_GROUPS = frozenset(
+    {"activities", "animals-nature", "food-drink", "objects", "people-body", "travel-places"}
+)
 
 DROPPED_SUBGROUPS = frozenset(
     {
-        "family", "person-gesture", "person-symbol", "person-resting", "hand-prop", "place-geographic",
-        "game-suit", "hotel",
+        "family",
+        "person-gesture",
+        "person-symbol",
+        "person-resting",
+        "hand-prop",
+        "place-geographic",
+        "game-suit",
+        "hotel",
     }
 )
 
 DROPPED = frozenset(
     """mahjong red dragon|joker|cyclone|rainbow|milky way|shooting star|fog|wind face|comet|high voltage|foggy
-    night with stars|sunrise over mountains|sunrise|cityscape at dusk|sunset|bridge at night|cityscape|hot springs
+    night with stars|sunrise over mountains|sunrise|cityscape at dusk|sunset|bridge at night|cityscape
+    hot springs
     camping|beach with umbrella|desert|desert island|national park|world map|map of japan|cooking|mate|ice
-    pouring liquid|clinking beer mugs|clinking glasses|party popper|confetti ball|tanabata tree|pine decoration
+    pouring liquid|clinking beer mugs|clinking glasses|party popper|confetti ball|tanabata tree
+    pine decoration
     japanese dolls|moon viewing ceremony|reminder ribbon|admission tickets|sparkles|fireworks|sparkler
-    prayer beads|level slider|control knobs|musical note|musical notes|musical score|film frames|camera with flash
+    prayer beads|level slider|control knobs|musical note|musical notes|musical score|film frames
+    camera with flash
     magnifying glass tilted right|cricket game|field hockey|ice hockey|goal net|flag in hole|running shirt
     performing arts|link|hammer and wrench|hammer and pick|knot|spade suit|club suit|heart suit|diamond suit
-    flower playing cards|label|page facing up|bookmark tabs|ledger|chains|paw prints|pig nose|spider web|feather
+    flower playing cards|label|page facing up|bookmark tabs|ledger|chains|paw prints|pig nose|spider web
+    feather
     wing|microbe|eyes|ear with hearing aid|mechanical arm|mechanical leg|biting lip|drop of blood|x-ray|mouth
     adhesive bandage|money with wings|chart increasing with yen|receipt|suspension railway|mountain cableway
-    aerial tramway|airplane departure|airplane arrival|optical disk|dvd|low battery|card index|chart increasing
+    aerial tramway|airplane departure|airplane arrival|optical disk|dvd|low battery|card index
+    chart increasing
     chart decreasing|bar chart|linked paperclips|card index dividers|black nib|mobile phone with arrow|pager
     petri dish|dna|muted speaker|speaker low volume|speaker medium volume|speaker high volume|bell with slash
     outbox tray|inbox tray|e-mail|incoming envelope|envelope with arrow|locked with pen|locked with key|kaaba
     nazar amulet|hamsa|placard|identification card|station|bus stop|construction|motorway|railway track
     mountain railway|building construction|houses|wedding|love hotel|post office|bank|hotel|convenience store
     department store|hospital|school|japanese post office|derelict house|office building|metro|light rail|oden
-    moai|elevator|couch and lamp|bubbles|mouse trap|window|shower|umbrella on ground|umbrella with rain drops
+    moai|elevator|couch and lamp|ring|anatomical heart|bubbles|mouse trap|window|shower
+    umbrella on ground|umbrella with rain drops
     closed umbrella|water wave|thermometer|new moon face|first quarter moon face|last quarter moon face
-    full moon face|sun with face|yarn|thread|leaf fluttering in wind|fallen leaf|white flower|wilted flower|blossom
+    full moon face|sun with face|yarn|thread|leaf fluttering in wind|fallen leaf|white flower
+    wilted flower|blossom
     rosette|herb|sheaf of rice|empty nest|fondue|shaved ice|custard|sake|broken chain|baby angel|mx claus
     hair pick|white cane|headstone|page with curl|bowling|tennis|badminton|ping pong|lacrosse|softball|bug
-    no one under eighteen|shallow pan of food|leafy green|roasted sweet potato|fish cake with swirl|horse racing
+    no one under eighteen|shallow pan of food|leafy green|roasted sweet potato|fish cake with swirl
+    horse racing
     men with bunny ears|women with bunny ears|people with bunny ears|men wrestling|women wrestling
-    people wrestling|flatbread|stuffed flatbread|ram|ewe|wood|mirror ball|martial arts uniform|seat""".replace(
-        "\n", "|"
-    ).split("|")
+    people wrestling|flatbread|stuffed flatbread|ram|ewe|wood|mirror ball|martial arts uniform
+    seat""".replace("\n", "|").split("|")
 )
 DROPPED = frozenset(name.strip() for name in DROPPED)
 
@@ -63,7 +78,8 @@ RENAMED = {
     "sun behind large cloud": "cloud", "sun behind rain cloud": "cloud", "cloud with rain": "cloud",
     "cloud with snow": "cloud", "cloud with lightning": "cloud", "cloud with lightning and rain": "cloud",
     "sun behind cloud": "cloud", "snowman without snow": "snowman", "globe showing europe-africa": "globe",
-    "globe showing americas": "globe", "globe showing asia-australia": "globe", "globe with meridians": "globe",
+    "globe showing americas": "globe", "globe showing asia-australia": "globe",
+    "globe with meridians": "globe",
     "meat on bone": "meat", "cut of meat": "meat", "poultry leg": "chicken leg", "pot of food": "pot",
     "baguette bread": "baguette", "green salad": "salad", "bowl with spoon": "bowl", "cheese wedge": "cheese",
     "canned food": "can", "ear of corn": "corn", "hot pepper": "chili pepper", "ginger root": "ginger",
@@ -81,7 +97,8 @@ RENAMED = {
     "man’s shoe": "shoe", "running shoe": "shoe", "flat shoe": "shoe", "woman’s sandal": "sandal",
     "thong sandal": "sandal", "woman’s boot": "boot", "hiking boot": "boot", "gem stone": "gem",
     "shopping bags": "shopping bag", "military helmet": "helmet", "rescue worker’s helmet": "helmet",
-    "folding hand fan": "fan", "1st place medal": "medal", "2nd place medal": "medal", "3rd place medal": "medal",
+    "folding hand fan": "fan", "1st place medal": "medal", "2nd place medal": "medal",
+    "3rd place medal": "medal",
     "sports medal": "medal", "military medal": "medal", "studio microphone": "microphone",
     "red paper lantern": "lantern", "television": "tv", "magnifying glass tilted left": "magnifying glass",
     "diya lamp": "oil lamp", "fishing pole": "fishing rod", "american football": "football",
@@ -89,25 +106,33 @@ RENAMED = {
     "artist palette": "palette", "framed picture": "picture", "sewing needle": "needle",
     "musical keyboard": "piano keyboard", "long drum": "drum", "motorcycle": "motorbike",
     "racing car": "race car", "railway car": "train", "high-speed train": "train", "bullet train": "train",
-    "tram car": "tram", "oncoming bus": "bus", "trolleybus": "bus", "minibus": "van", "fire engine": "fire truck",
-    "oncoming police car": "police car", "oncoming taxi": "taxi", "automobile": "car", "oncoming automobile": "car",
+    "tram car": "tram", "oncoming bus": "bus", "trolleybus": "bus", "minibus": "van",
+    "fire engine": "fire truck",
+    "oncoming police car": "police car", "oncoming taxi": "taxi", "automobile": "car",
+    "oncoming automobile": "car",
     "sport utility vehicle": "car", "articulated lorry": "truck", "horizontal traffic light": "traffic light",
     "vertical traffic light": "traffic light", "police car light": "siren", "oil drum": "barrel",
     "kick scooter": "scooter", "motor scooter": "scooter", "auto rickshaw": "rickshaw",
     "motorized wheelchair": "wheelchair", "manual wheelchair": "wheelchair", "fuel pump": "gas pump",
     "house with garden": "house", "classical building": "temple", "japanese castle": "castle",
     "tokyo tower": "tower", "statue of liberty": "statue", "notebook with decorative cover": "notebook",
-    "closed book": "book", "open book": "book", "green book": "book", "blue book": "book", "orange book": "book",
-    "rolled-up newspaper": "newspaper", "bow and arrow": "bow", "carpentry saw": "saw", "crossed swords": "swords",
-    "balance scale": "scale", "nut and bolt": "bolt", "black cat": "cat", "service dog": "dog", "guide dog": "dog",
+    "closed book": "book", "open book": "book", "green book": "book", "blue book": "book",
+    "orange book": "book",
+    "rolled-up newspaper": "newspaper", "bow and arrow": "bow", "carpentry saw": "saw",
+    "crossed swords": "swords",
+    "balance scale": "scale", "nut and bolt": "bolt", "black cat": "cat", "service dog": "dog",
+    "guide dog": "dog",
     "two-hump camel": "camel", "rhinoceros": "rhino", "sauropod": "brontosaurus", "t-rex": "dinosaur",
     "spiral shell": "shell", "spouting whale": "whale", "honeybee": "bee", "lady beetle": "ladybug",
     "cricket": "cricket insect", "hatching chick": "chick", "baby chick": "chick",
-    "front-facing baby chick": "chick", "black bird": "bird", "computer disk": "disk", "electric plug": "plug",
+    "front-facing baby chick": "chick", "black bird": "bird", "computer disk": "disk",
+    "electric plug": "plug",
     "desktop computer": "computer monitor", "open file folder": "folder", "file folder": "folder",
     "tear-off calendar": "calendar", "spiral calendar": "calendar", "round pushpin": "pushpin",
-    "straight ruler": "ruler", "triangular ruler": "ruler", "card file box": "box", "spiral notepad": "notepad",
-    "memo": "notepad", "telephone receiver": "telephone", "mobile phone": "cellphone", "cell phone": "cellphone",
+    "straight ruler": "ruler", "triangular ruler": "ruler", "card file box": "box",
+    "spiral notepad": "notepad",
+    "memo": "notepad", "telephone receiver": "telephone", "mobile phone": "cellphone",
+    "cell phone": "cellphone",
     "satellite antenna": "satellite dish", "alembic": "flask", "postal horn": "horn",
     "closed mailbox with lowered flag": "mailbox", "closed mailbox with raised flag": "mailbox",
     "open mailbox with raised flag": "mailbox", "open mailbox with lowered flag": "mailbox",
@@ -116,36 +141,42 @@ RENAMED = {
     "hourglass done": "hourglass", "hourglass not done": "hourglass", "funeral urn": "urn",
     "small airplane": "airplane", "flying saucer": "ufo", "ring buoy": "lifebuoy", "motor boat": "boat",
     "passenger ship": "ship", "roll of paper": "toilet paper", "bellhop bell": "bell",
-    "flexed biceps": "arm", "anatomical heart": "heart organ", "lotion bottle": "bottle", "package": "box",
+    "flexed biceps": "arm", "red envelope": "envelope", "piñata": "pinata", "lotion bottle": "bottle",
+    "package": "box",
     "yen banknote": "banknote", "dollar banknote": "dollar bill", "euro banknote": "banknote",
     "pound banknote": "banknote", "chart": "picture", "santa claus": "santa claus", "mrs. claus": "woman",
     "tomato": "tomato", "wheel": "tire", "globe": "globe", "bridal veil": "bride",
     # photographic
-    "dalmatian dog": "dalmatian", "garfield toy": "garfield", "snoopy toy": "snoopy", "binocular": "binoculars",
+    "dalmatian dog": "dalmatian", "garfield toy": "garfield", "snoopy toy": "snoopy",
+    "binocular": "binoculars",
     "headphone": "headphones", "sea horse": "seahorse", "hawksbill": "turtle", "bass": "fish",
     "yin yang symbol": "yin yang", "cougar face": "cougar", "crocodile head": "crocodile",
-    "flamingo head": "flamingo", "ibis": "ibis", "ketch": "sailboat", "schooner": "sailboat", "tie": "necktie",
-    "sailboat": "sailboat", "electric guitar": "guitar", "ewer": "jug", "luggage": "suitcase", "buddha": "buddha statue",
+    "flamingo head": "flamingo", "ibis": "ibis", "ketch": "sailboat", "schooner": "sailboat",
+    "tie": "necktie",
+    "sailboat": "sailboat", "electric guitar": "guitar", "ewer": "jug", "luggage": "suitcase",
+    "buddha": "buddha statue",
     "dining table": "table", "euphonium": "tuba", "cougar": "cougar", "inline skate": "roller skate",
 }  # fmt: skip
 
 _PEOPLE = re.compile(r"^(man|woman|person|men|women|people)\b")
 _ROLES = frozenset(
-    """farmer cook student singer artist teacher mechanic scientist pilot astronaut firefighter judge detective guard
-    ninja prince princess superhero supervillain mage fairy vampire merman mermaid elf genie zombie snowboarder
-    skier fencer""".split()
+    """farmer cook student singer artist teacher mechanic scientist pilot astronaut firefighter judge
+    detective guard
+    ninja prince princess superhero supervillain mage fairy vampire merman mermaid elf genie zombie
+    snowboarder skier fencer""".split()
 )
 
 FAMILIES: dict[str, str] = {
-    "person": """person man woman boy girl baby child face bride santa claus cook farmer student singer artist teacher
-    mechanic scientist pilot astronaut firefighter judge detective guard ninja prince princess superhero supervillain
-    mage fairy vampire merman mermaid elf genie zombie snowboarder skier fencer troll statue""",
+    "person": """person man woman boy girl baby child face bride santa claus cook farmer student singer
+    artist teacher
+    mechanic scientist pilot astronaut firefighter judge detective guard ninja prince princess superhero
+    supervillain mage fairy vampire merman mermaid elf genie zombie snowboarder skier fencer troll statue""",
     "dog": "dog dalmatian poodle wolf fox snoopy",
     "cat": "cat leopard cougar tiger lion garfield lynx",
     "car": "car taxi van ambulance tractor truck bus jeep rickshaw fire-truck pickup-truck",
     "boat": "boat ship ferry sailboat speedboat canoe",
-    "bird": """bird pigeon emu ibis flamingo rooster chicken chick duck owl eagle swan dove parrot peacock turkey goose
-    penguin dodo""",
+    "bird": """bird pigeon emu ibis flamingo rooster chicken chick duck owl eagle swan dove parrot peacock
+    turkey goose penguin dodo""",
     "dinosaur": "dinosaur brontosaurus stegosaurus",
     "insect": """ant tick mayfly dragonfly fly bee ladybug beetle cockroach mosquito spider scorpion butterfly
     cricket-insect trilobite""",
@@ -166,7 +197,7 @@ FAMILIES: dict[str, str] = {
     "ball": "ball soccer-ball basketball football volleyball baseball pool-ball crystal-ball globe",
     "shoe": "shoe boot sandal sock socks roller-skate ice-skate ballet-shoes high-heeled-shoe",
     "hat": "hat cap top-hat helmet crown",
-    "cup": "cup glass wine-glass cocktail beer-mug bowl jug teapot vase jar urn bubble-tea baby-bottle bottle",
+    "cup": "cup glass wine-glass cocktail beer-mug bowl jug teapot vase jar urn bubble-tea bottle",
     "bag": "bag handbag backpack purse suitcase briefcase shopping-bag clutch-bag basket",
     "phone": "phone cellphone telephone",
     "computer": "laptop computer-monitor tv keyboard",
@@ -175,7 +206,7 @@ FAMILIES: dict[str, str] = {
     "piano": "grand-piano piano-keyboard keyboard",
     "camera": "camera video-camera movie-camera film-projector",
     "lamp": "lamp chandelier lantern ceiling-fan candle oil-lamp light-bulb menorah flashlight",
-    "building": "house building castle pagoda minaret church mosque synagogue temple tower hut shrine stadium factory",
+    "building": "house building castle pagoda minaret church mosque synagogue temple tower hut shrine",
     "bike": "motorbike bicycle scooter wheelchair",
     "train": "train tram locomotive monorail",
     "plane": "airplane helicopter rocket satellite ufo",
@@ -233,6 +264,27 @@ def confusable(first: str, second: str) -> bool:
         return True
     table = _families()
     return bool(table.get(first, frozenset()) & table.get(second, frozenset()))
+
+
+_PHOTO_WORDS = {
+    "chelsea": "cat", "astronaut": "person face astronaut", "friends": "person", "coffee": "cup spoon",
+    "motorcycle": "motorbike", "seeding": "plant", "baboon": "monkey", "aloe": "plant", "path": "tree",
+    "garden": "flower", "ladybird": "ladybug", "fruits": "orange apple grapes banana",
+    "rubberwhale": "toy shell",
+    "leuven": "car building", "home": "house", "cups": "cup", "kleiber": "bird", "china": "building pagoda",
+    "leaf": "leaf", "stands": "flower", "life": "flower", "wine": "wine-glass grapes", "summer": "tree",
+    "bridge": "bridge", "building": "building house", "orange": "orange", "apple": "apple", "kite": "kite",
+    "flower": "flower", "butterfly": "butterfly", "dragonfly": "dragonfly", "rocket": "rocket",
+    "board": "computer", "brick": "brick",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def photo_nouns(file_name: str) -> tuple[str, ...]:
+    """What a background shows that its file name tells of ("opencv_fruits.jpg" -> orange, apple, ...)."""
+    name = file_name.lower()
+    found = [noun for word, nouns in _PHOTO_WORDS.items() if word in name for noun in nouns.split()]
+    return tuple(noun.replace("-", " ") for noun in found)
 
 
 def plain_noun(name: str) -> str:

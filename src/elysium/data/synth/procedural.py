@@ -44,7 +44,8 @@ def _star(points: int, inner: float) -> Floats:
 def _polygon(noun: str) -> Floats | None:
     """Corners (n, 2) within -1..1, or None for a shape that is no polygon."""
     time = np.linspace(0, 2 * np.pi, 60)
-    heart = np.stack([16 * np.sin(time) ** 3, -(13 * np.cos(time) - 5 * np.cos(2 * time) - 2 * np.cos(3 * time)
+    heart = np.stack([16 * np.sin(time) ** 3,
+        -(13 * np.cos(time) - 5 * np.cos(2 * time) - 2 * np.cos(3 * time)
                       - np.cos(4 * time)) + 2], 1) / 17  # fmt: skip
     bar = 0.36
     table = {
@@ -52,7 +53,8 @@ def _polygon(noun: str) -> Floats | None:
         "rectangle": [[-1, -0.5], [1, -0.5], [1, 0.5], [-1, 0.5]],
         "diamond": [[0, -1], [0.75, 0], [0, 1], [-0.75, 0]],
         "triangle": [[0, -0.95], [1, 0.85], [-1, 0.85]],
-        "cross": [[-bar, -1], [bar, -1], [bar, -bar], [1, -bar], [1, bar], [bar, bar], [bar, 1], [-bar, 1], [-bar, bar],
+        "cross": [[-bar, -1], [bar, -1], [bar, -bar], [1, -bar], [1, bar], [bar, bar], [bar, 1], [-bar, 1],
+        [-bar, bar],
                   [-1, bar], [-1, -bar], [-bar, -bar]],
         "arrow": [[-1, -0.3], [0.15, -0.3], [0.15, -0.8], [1, 0], [0.15, 0.8], [0.15, 0.3], [-1, 0.3]],
         "star": _star(5, 0.42), "heart": heart,
@@ -105,7 +107,8 @@ def pattern_mask(rng: np.random.Generator, pattern: str, side: int) -> NDArray[n
 
 
 def draw_shape(rng: np.random.Generator, noun: str | None = None, side: int = 96) -> Shape:
-    """A shape of a random colour (or of the given noun), shaded, textured, sometimes with a two-colour pattern."""
+    """A shape of a random colour (or of the given noun), shaded, textured,
+    sometimes with a two-colour pattern."""
     noun = noun or str(rng.choice(SHAPES))
     names = list(COLOURS)
     colour = names[int(rng.integers(len(names)))]
@@ -178,22 +181,29 @@ def texture(rng: np.random.Generator, side: int) -> Image:
         angle = rng.uniform(0, 6.3)
         mix = 0.5 + 0.5 * (xs * np.cos(angle) + ys * np.sin(angle))
     elif kind < 0.75:
-        mask = pattern_mask(rng, PATTERNS[int(rng.integers(3))], side // 2)
-        mix = np.tile(mask.astype(np.float32), (3, 3))[:side, :side]
-        mix = 0.7 * mix + 0.3 * value_noise(rng, side, 6, 3)
+        mask = pattern_mask(rng, PATTERNS[int(rng.integers(3))], side)
+        mix = 0.7 * mask.astype(np.float32) + 0.3 * value_noise(rng, side, 6, 3)
     else:
         return _clutter(rng, side)
-    image = first + (second - first) * np.asarray(mix)[..., None] + 18 * (value_noise(rng, side, 24, 2)[..., None] - 0.5)
+    image = (
+        first
+        + (second - first) * np.asarray(mix)[..., None]
+        + 18 * (value_noise(rng, side, 24, 2)[..., None] - 0.5)
+    )
     return np.asarray(image.clip(0, 255), np.uint8)
 
 
 def _clutter(rng: np.random.Generator, side: int) -> Image:
     """Overlapping dull polygons over clouds: structure that is nobody's object."""
     base = rng.uniform(60, 190, 3)
-    image = np.asarray((base + 50 * (value_noise(rng, side, 5, 4)[..., None] - 0.5)).clip(0, 255), np.uint8).copy()
+    image = np.asarray(
+        (base + 50 * (value_noise(rng, side, 5, 4)[..., None] - 0.5)).clip(0, 255), np.uint8
+    ).copy()
     for _ in range(int(rng.integers(10, 40))):
         middle = rng.uniform(0, side, 2)
         corners = middle + rng.normal(0, side * rng.uniform(0.02, 0.12), (int(rng.integers(3, 7)), 2))
         tone = base + rng.normal(0, 35, 3)
-        cv2.fillPoly(image, [corners.astype(np.int32)], tuple(float(v) for v in tone.clip(0, 255)), cv2.LINE_AA)
+        cv2.fillPoly(
+            image, [corners.astype(np.int32)], tuple(float(v) for v in tone.clip(0, 255)), cv2.LINE_AA
+        )
     return image

@@ -1,6 +1,7 @@
 """Composition: sprites through matrices onto a background, with exact alpha extents.
 
-Knows pixels and matrices; knows nothing of assets, paths or words. Matrices (2, 3) map edge coordinates of a sprite
+Knows pixels and matrices; knows nothing of assets, paths or words. Matrices (2, 3) map edge coordinates of
+a sprite
 (0..w, 0..h) to edge coordinates of the frame (0..size, 0..size): the middle of the first pixel is (0.5, 0.5).
 """
 
@@ -22,8 +23,8 @@ NO_OWNER = 0
 
 @dataclass(frozen=True)
 class Sprite:
-    """A picture with alpha, ready to be drawn: `levels[k]` (h, w, 4) float32, halved k times, colours premultiplied
-    (0..255), alpha 0..1. `size_wh`: of level 0. `footprint`: solid pixels of level 0."""
+    """A picture with alpha, ready to be drawn: `levels[k]` (h, w, 4) float32, halved k times, colours
+    premultiplied (0..255), alpha 0..1. `size_wh`: of level 0. `footprint`: solid pixels of level 0."""
 
     levels: tuple[Floats, ...]
     size_wh: tuple[int, int]
@@ -69,7 +70,8 @@ class Wobble:
 
 @dataclass
 class Layer:
-    """A sprite over time. `matrices` (T, 2, 3); `gains` (T,) brightness; `shutter` 0..1 share of a frame exposed."""
+    """A sprite over time. `matrices` (T, 2,
+    3); `gains` (T,) brightness; `shutter` 0..1 share of a frame exposed."""
 
     sprite: Sprite
     matrices: Matrix
@@ -77,7 +79,6 @@ class Layer:
     shutter: float = 0.0
     shadow: tuple[float, float, float] | None = None  # dx, dy as shares of the frame, darkness
     wobble: Wobble | None = None
-    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,15 @@ def level_matrix(sprite: Sprite, level: int, matrix: Matrix) -> Matrix:
 
 
 def warp(layer: Layer, time: int, size: int, margin: int = 0) -> Patch | None:
-    """The layer's piece within the frame of (size, size) pixels, widened by `margin`; None when it is outside."""
+    """The layer's piece within the frame of (size, size) pixels,
+    widened by `margin`; None when it is outside."""
     sprite, matrix = layer.sprite, layer.matrices[time]
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     level = int(np.clip(np.floor(np.log2(1 / max(scale, 1e-6)) + 0.2), 0, len(sprite.levels) - 1))
     w, h = sprite.size_wh
     corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ matrix[:, :2].T + matrix[:, 2]
-    grow = 0.0 if layer.wobble is None else 0.0
-    x0, y0 = np.maximum(np.floor(corners.min(0) - 1 - grow - margin), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(corners.max(0) + 1 + grow + margin), size).astype(int)
+    x0, y0 = np.maximum(np.floor(corners.min(0) - 1 - margin), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(corners.max(0) + 1 + margin), size).astype(int)
     if x1 <= x0 or y1 <= y0:
         return None
     transform = level_matrix(sprite, level, matrix)
@@ -136,7 +137,8 @@ def solid_box(piece: Patch | None) -> tuple[int, int, int, int] | None:
 
 @dataclass
 class Composed:
-    """What a composition gives: `frames` (T, H, W, 3) uint8; per layer and frame the pixel box of the solid part in
+    """What a composition gives: `frames` (T, H, W, 3) uint8; per layer and frame the pixel box of the
+    solid part in
     the frame (L, T, 4), NaN where there is none; `seen` (L, T) share of the solid pixels in the frame and
     uncovered."""
 
@@ -184,7 +186,8 @@ def compose(background: Image, camera: Matrix, layers: list[Layer], look: Look, 
 
 
 def visible_shares(owner: Image, layers: list[Layer], time: int) -> NDArray[np.float32]:
-    """For each layer the share (0..1) of its solid pixels that `owner` (H, W) of layer numbers (from 1) shows."""
+    """For each layer the share (0..1) of its solid pixels that `owner` (H,
+    W) of layer numbers (from 1) shows."""
     counts = np.bincount(owner.ravel(), minlength=len(layers) + 1)[1:]
     areas = [abs(np.linalg.det(layer.matrices[time][:, :2])) * layer.sprite.footprint for layer in layers]
     return np.minimum(counts / np.maximum(areas, 1.0), 1.0).astype(np.float32)
@@ -206,7 +209,9 @@ def backdrop(background: Image, camera: Matrix, size: int) -> Image:
     offset = (background.shape[0] - size) / 2
     matrix = camera.copy()
     matrix[:, 2] += camera[:, :2] @ [0.5 - offset, 0.5 - offset] - 0.5
-    warped = cv2.warpAffine(background, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    warped = cv2.warpAffine(
+        background, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     return np.asarray(warped, np.uint8)
 
 
@@ -225,7 +230,8 @@ def _draw(canvas: Floats, owner: Image, layer: Layer, time: int, size: int, numb
     if layer.shadow is not None:
         _shade(canvas, picture[..., 3], piece, layer.shadow, size)
     if length >= 2:
-        picture = cv2.filter2D(picture, -1, line_kernel(step), borderType=cv2.BORDER_CONSTANT)
+        blurred = cv2.filter2D(picture, -1, line_kernel(step), borderType=cv2.BORDER_CONSTANT)
+        picture = np.asarray(blurred, np.float32)
     target = canvas[piece.y : piece.y + h, piece.x : piece.x + w]
     target *= 1 - picture[..., 3:]
     gain = float(layer.gains[time])
@@ -248,19 +254,23 @@ def line_kernel(step: NDArray[np.float64], longest: int = 21) -> Floats:
     kernel = np.zeros((side, side), np.float32)
     middle = side // 2
     reach = step / max(float(np.hypot(*step)), 1e-6) * length / 2
-    points = [tuple(int(round(v * 16)) for v in (middle - reach)), tuple(int(round(v * 16)) for v in (middle + reach))]
-    cv2.line(kernel, points[0], points[1], 1.0, 1, cv2.LINE_8, shift=4)
+    begin, end = np.round((middle - reach) * 16).astype(int), np.round((middle + reach) * 16).astype(int)
+    cv2.line(kernel, begin.tolist(), end.tolist(), 1.0, 1, cv2.LINE_8, shift=4)
     return kernel / max(float(kernel.sum()), 1e-6)
 
 
-def _shade(canvas: Floats, alpha: Floats, piece: Patch, shadow: tuple[float, float, float], size: int) -> None:
+def _shade(
+    canvas: Floats, alpha: Floats, piece: Patch, shadow: tuple[float, float, float], size: int
+) -> None:
     """Darken where the shadow of an alpha falls."""
     x, y = piece.x + round(shadow[0] * size), piece.y + round(shadow[1] * size)
     soft = cv2.blur(alpha, (5, 5))
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + alpha.shape[1], size), min(y + alpha.shape[0], size)
     if right > left and bottom > top:
-        canvas[top:bottom, left:right] *= 1 - shadow[2] * soft[top - y : bottom - y, left - x : right - x, None]
+        canvas[top:bottom, left:right] *= (
+            1 - shadow[2] * soft[top - y : bottom - y, left - x : right - x, None]
+        )
 
 
 def _take(canvas: Floats, look: Look, camera: Matrix, time: int, rng: np.random.Generator) -> Image:
@@ -268,13 +278,14 @@ def _take(canvas: Floats, look: Look, camera: Matrix, time: int, rng: np.random.
     size = canvas.shape[0]
     if look.low_resolution < 1:
         small = max(16, round(size * look.low_resolution))
-        canvas = cv2.resize(cv2.resize(canvas, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+        reduced = cv2.resize(canvas, (small, small), interpolation=cv2.INTER_AREA)
+        canvas = np.asarray(cv2.resize(reduced, (size, size)), np.float32)
     if look.blur > 0:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), look.blur)
+        canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), look.blur), np.float32)
     if look.camera_shutter > 0 and time > 0:
         step = (camera[time] - camera[time - 1]) @ [size / 2, size / 2, 1.0] * look.camera_shutter
         if np.hypot(*step) >= 2:
-            canvas = cv2.filter2D(canvas, -1, line_kernel(step, 13))
+            canvas = np.asarray(cv2.filter2D(canvas, -1, line_kernel(step, 13)), np.float32)
     canvas *= look.gains[time]
     if look.noise > 0 and look.noise_bank is not None:
         y, x = rng.integers(0, look.noise_bank.shape[0] - size + 1, 2)
@@ -282,5 +293,6 @@ def _take(canvas: Floats, look: Look, camera: Matrix, time: int, rng: np.random.
     image = cv2.convertScaleAbs(np.maximum(canvas, 0, out=canvas))
     if look.jpeg is not None:
         done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else image
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
+        image = image if decoded is None else decoded
     return np.asarray(image, np.uint8)

@@ -1,7 +1,10 @@
-"""What can be said about the things of a clip: colours, places, sizes, motion, relations; true and of one only.
+"""What can be said about the things of a clip: colours, places, sizes, motion, relations; true and of one
+only.
 
-Knows boxes, nouns and colours; knows nothing of pixels beyond `colour_shares`. A statement has two readings: strict,
-which the thing meant must satisfy with a margin, and loose, which no other thing that the noun may mean may satisfy.
+Knows boxes, nouns and colours; knows nothing of pixels beyond `colour_shares`. A statement has two
+readings: strict,
+which the thing meant must satisfy with a margin, and loose, which no other thing that the noun may mean
+may satisfy.
 """
 
 from __future__ import annotations
@@ -15,15 +18,30 @@ from numpy.typing import NDArray
 
 from elysium.data.synth.nouns import PATCH_NOUN, confusable
 
-COLOUR_NAMES = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
-CLEAR_SHARE = 0.62
+COLOUR_NAMES = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "gray",
+)
+CLEAR_SHARE = 0.5
+SECOND_SHARE = 0.22
 POSSIBLE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A thing as words see it. `box`: xyxyn in frame 0. `shift`: net (dx, dy) of its middle over the frames in which it
-    is there, `reach`: how far its middle ever gets from where it was. `colours`: names that may apply at all."""
+    """A thing as words see it. `box`: xyxyn in frame 0. `shift`: net (dx, dy) of its middle over the
+    frames in which it
+    is there, `reach`: how far its middle ever gets from where it was. `colours`: names that may apply at
+    all."""
 
     noun: str
     colour: str | None
@@ -56,11 +74,12 @@ class Statement:
     loose: Callable[[Seen], bool]
 
 
-# --- colours ------------------------------------------------------------------------------------------------------
+# --- colours ---------------------------------------------------------------------------------------
 
 
 def colour_shares(rgba: NDArray[np.uint8]) -> dict[str, float]:
-    """Share of each colour name among the solid pixels of (h, w, 4); what is between two names counts for none."""
+    """Share of each colour name among the solid pixels of (h, w,
+    4); what is between two names counts for none."""
     step = max(1, min(rgba.shape[:2]) // 28)
     small = np.ascontiguousarray(rgba[::step, ::step])
     hsv = cv2.cvtColor(small[..., :3], cv2.COLOR_RGB2HSV)[small[..., 3] > 127].astype(np.int32)
@@ -70,11 +89,11 @@ def colour_shares(rgba: NDArray[np.uint8]) -> dict[str, float]:
     black = value < 50
     plain = ~black & (saturation < 40)
     vivid = ~black & (saturation > 75) & (value > 60)
-    warm = vivid & (hue >= 4) & (hue < 18)
+    warm = vivid & (hue >= 5) & (hue < 20)
     shares = {
         "black": black, "white": plain & (value > 205), "gray": plain & (value > 65) & (value < 180),
-        "brown": warm & (value < 165), "orange": warm & (hue >= 7) & (value >= 190) & (saturation > 120),
-        "red": vivid & ((hue < 4) | (hue >= 174)) & (saturation > 110),
+        "brown": warm & (value < 170), "orange": warm & (hue >= 7) & (value >= 190) & (saturation > 120),
+        "red": vivid & ((hue < 5) | (hue >= 173)) & (saturation > 120),
         "yellow": vivid & (hue >= 21) & (hue < 33) & (value > 130),
         "green": vivid & (hue >= 38) & (hue < 82), "blue": vivid & (hue >= 97) & (hue < 127),
         "purple": vivid & (hue >= 131) & (hue < 155),
@@ -85,10 +104,12 @@ def colour_shares(rgba: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def colour_of(shares: dict[str, float]) -> tuple[str | None, frozenset[str]]:
-    """The clear colour or None, and all that might be said. A thing with no clear colour may be called anything that it
-    has some of."""
-    best = max(shares, key=lambda name: shares[name], default=None)
+    """The clear colour or None, and all that might be said. A thing with no clear colour may be called
+    anything that it has some of."""
+    best, second = [*sorted(shares, key=lambda name: -shares[name]), None, None][:2]
     clear = best if best is not None and shares[best] >= CLEAR_SHARE else None
+    if clear is not None and second is not None and shares[second] > SECOND_SHARE:
+        clear = None
     return clear, frozenset(name for name, share in shares.items() if share >= POSSIBLE_SHARE)
 
 
@@ -96,7 +117,8 @@ def neighbours(colour: str) -> frozenset[str]:
     """Colours that people may call by this name as well."""
     table = {
         "red": {"orange", "pink", "brown"}, "orange": {"red", "yellow", "brown"}, "yellow": {"orange"},
-        "blue": {"purple"}, "purple": {"blue", "pink"}, "pink": {"red", "purple"}, "brown": {"orange", "red", "black"},
+        "blue": {"purple"}, "purple": {"blue", "pink"}, "pink": {"red", "purple"}, "brown": {"orange",
+        "red", "black"},
         "black": {"gray", "brown"}, "white": {"gray"}, "gray": {"white", "black"},
     }  # fmt: skip
     return frozenset(table.get(colour, set()) | {colour})
@@ -109,7 +131,7 @@ def colour_statement(colour: str) -> Statement:
     )
 
 
-# --- places, motion, size, relations ------------------------------------------------------------------------------
+# --- places, motion, size, relations ---------------------------------------------------------------
 
 
 def _place(after: str, value: Callable[[Seen], float], low: bool) -> Statement:
@@ -124,7 +146,8 @@ def place_statements() -> list[Statement]:
     top, bottom = _place("at the top", lambda s: s.cy, True), _place("at the bottom", lambda s: s.cy, False)
     middle = Statement(
         "", "in the middle",
-        lambda s: max(abs(s.cx - 0.5), abs(s.cy - 0.5)) < 0.12, lambda s: max(abs(s.cx - 0.5), abs(s.cy - 0.5)) < 0.25,
+        lambda s: max(abs(s.cx - 0.5), abs(s.cy - 0.5)) < 0.12, lambda s: max(abs(s.cx - 0.5),
+        abs(s.cy - 0.5)) < 0.25,
     )  # fmt: skip
     corners = [
         _both(f"in the {v} {h}" + (" corner" if corner else ""), vertical, horizontal)
@@ -150,14 +173,18 @@ def motion_statements() -> list[Statement]:
             lambda s: along(s) > 0.03,
         )  # fmt: skip
 
-    dx, dy = (lambda s: s.shift[0]), (lambda s: s.shift[1])
+    right, left, down, up = (_along(0, 1.0), _along(0, -1.0), _along(1, 1.0), _along(1, -1.0))
     return [
-        toward("moving to the right", dx, dy), toward("moving right", dx, dy),
-        toward("moving to the left", lambda s: -s.shift[0], dy), toward("moving left", lambda s: -s.shift[0], dy),
-        toward("moving down", dy, dx), toward("moving up", lambda s: -s.shift[1], dx),
+        toward("moving to the right", right, down), toward("moving right", right, down),
+        toward("moving to the left", left, down), toward("moving left", left, down),
+        toward("moving down", down, right), toward("moving up", up, right),
         Statement("", "that is not moving", lambda s: s.reach < 0.015, lambda s: s.reach < 0.06),
         Statement("", "that is moving", lambda s: s.reach > 0.15, lambda s: s.reach > 0.03),
     ]  # fmt: skip
+
+
+def _along(axis: int, sign: float) -> Callable[[Seen], float]:
+    return lambda s: sign * s.shift[axis]
 
 
 def rank_statements(me: Seen, others: list[Seen]) -> list[Statement]:
@@ -168,11 +195,13 @@ def rank_statements(me: Seen, others: list[Seen]) -> list[Statement]:
         found += ["biggest", "largest"]
     if 1.4 * me.area < min(areas):
         found += ["smallest"]
-    for word, opposite, value in (("leftmost", "rightmost", lambda s: s.cx), ("topmost", "lowest", lambda s: s.cy)):
-        values = [value(o) for o in others]
-        if value(me) < min(values) - 0.07:
+    for word, opposite, mine, values in (
+        ("leftmost", "rightmost", me.cx, [o.cx for o in others]),
+        ("topmost", "lowest", me.cy, [o.cy for o in others]),
+    ):
+        if mine < min(values) - 0.07:
             found.append(word)
-        if value(me) > max(values) + 0.07:
+        if mine > max(values) + 0.07:
             found.append(opposite)
     return [Statement(word, "", lambda s: s is me, lambda s: s is me) for word in found]
 
@@ -197,12 +226,14 @@ def _relations(anchor: Seen) -> list[Statement]:
                   lambda s: s.cx < x),
         Statement("", f"to the right of the {name}", lambda s: s.cx > x + 0.12 and abs(s.cy - y) < near,
                   lambda s: s.cx > x),
-        Statement("", f"above the {name}", lambda s: s.cy < y - 0.12 and abs(s.cx - x) < near, lambda s: s.cy < y),
-        Statement("", f"below the {name}", lambda s: s.cy > y + 0.12 and abs(s.cx - x) < near, lambda s: s.cy > y),
+        Statement("", f"above the {name}", lambda s: s.cy < y - 0.12 and abs(s.cx - x) < near,
+            lambda s: s.cy < y),
+        Statement("", f"below the {name}", lambda s: s.cy > y + 0.12 and abs(s.cx - x) < near,
+            lambda s: s.cy > y),
     ]  # fmt: skip
 
 
-# --- expressions ----------------------------------------------------------------------------------------------------
+# --- expressions -----------------------------------------------------------------------------------
 
 
 def phrase(noun: str, statements: list[Statement], article: bool = True) -> str:
@@ -213,7 +244,7 @@ def phrase(noun: str, statements: list[Statement], article: bool = True) -> str:
 
 
 def refers(me: Seen, noun: str, statements: list[Statement], everything: list[Seen]) -> bool:
-    """Whether noun and statements are true of `me` and of nothing else; "object" and "thing" may mean anything."""
+    """Whether noun and statements are true of `me` alone; "object" and "thing" may mean anything."""
     if not all(s.strict(me) for s in statements):
         return False
     anything = noun in ("object", "thing")
@@ -225,8 +256,8 @@ def refers(me: Seen, noun: str, statements: list[Statement], everything: list[Se
 
 
 def expressions(rng: np.random.Generator, number: int, everything: list[Seen], most: int = 6) -> list[str]:
-    """Up to `most` expressions that mean thing `number` of `everything` visible in frame 0; may be empty. The plain
-    ones come first, then a random choice of styles."""
+    """Up to `most` expressions that mean thing `number` of `everything` visible in frame 0; may be empty.
+    The plain ones come first, then a random choice of styles."""
     me = everything[number]
     if me.noun == PATCH_NOUN:
         return []
@@ -257,7 +288,7 @@ def _pattern_statement(pattern: str) -> Statement:
 
 
 def _anonymous(me: Seen, everything: list[Seen], colour: list[Statement]) -> list[str]:
-    """"the red object", "the biggest thing": expressions without the thing's own noun."""
+    """ "the red object", "the biggest thing": expressions without the thing's own noun."""
     others = [o for o in everything if o is not me]
     found = [phrase("object", colour)] if colour and refers(me, "object", colour, everything) else []
     if others:
@@ -278,8 +309,7 @@ def describe(rng: np.random.Generator, me: Seen) -> str:
     """One phrase that describes a thing for itself: colour, noun, then motion or place."""
     words = [w for w in (me.colour, me.pattern, me.noun) if w]
     article = "an" if words[0][0] in "aeiou" and not words[0].startswith(("uni", "ufo", "eu")) else "a"
-    motion = [s.after for s in motion_statements()[:6] if "to the" in s.after or "up" in s.after or "down" in s.after
-              if s.strict(me)]  # fmt: skip
+    moving = [s.after for s in motion_statements()[:6] if s.strict(me)]
     still = [s.after for s in place_statements()[:5] if s.strict(me)]
-    tail = motion[:1] or ([still[int(rng.integers(len(still)))]] if still and rng.random() < 0.6 else [])
+    tail = moving[:1] or ([still[int(rng.integers(len(still)))]] if still and rng.random() < 0.6 else [])
     return " ".join([article, *words, *tail])
