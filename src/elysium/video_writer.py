@@ -52,7 +52,7 @@ class VideoWriter:
             ) from error
 
     def _add_stream(self, fps: float, crf: int) -> Any:
-        rate = Fraction(fps).limit_denominator(1001)  # 29.97 is 30000/1001
+        rate = Fraction(fps).limit_denominator(1001)  # finds 30000/1001 behind 29.97003
         stream = self._container.add_stream(
             "libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"}
         )
