@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from elysium.data.synth import motion, procedural, words
 from elysium.data.synth.appearance import draw_look, draw_wobble, drifting_gains, lit, photo_crop, recoloured
 from elysium.data.synth.assets import AssetLibrary, Cutout
+from elysium.data.synth.layout import Item, Placed, free_place, sprite_matrices, still_layer
 from elysium.data.synth.nouns import PATCH_NOUN, REGION_NOUN, confusable, photo_nouns
 from elysium.data.synth.render import (
     Composed,
     Layer,
     Look,
-    Sprite,
     compose,
     make_sprite,
     owners,
@@ -33,7 +33,6 @@ Image = NDArray[np.uint8]
 LOWEST_VISIBLE = 0.2
 FIRST_VISIBLE = 0.6
 LAYOUT_TRIES = 4
-PLACE_TRIES = 8
 CANVAS = 1.5
 PATCH_PX = 96
 COLOURLESS = ("person", "hand", "tongue", "nose")  # nobody says "the pink man"
@@ -115,29 +114,6 @@ class SynthClip:
     objects: list[SynthObject]
 
 
-@dataclass
-class _Item:
-    """A thing before it is placed."""
-
-    rgba: Image
-    noun: str
-    colour: str | None = None
-    colours: frozenset[str] = frozenset()
-    pattern: str | None = None
-
-
-@dataclass
-class _Placed:
-    """A thing with its place in frame 0. `side`: square root of its box area, share of the frame."""
-
-    item: _Item
-    sprite: Sprite
-    scale_xy: NDArray[np.float64]
-    angle: float
-    centre: tuple[float, float]
-    side: float
-
-
 class ClipGenerator:
     """Makes clips by number.
 
@@ -181,7 +157,7 @@ class ClipGenerator:
     # --- what is in it
     # ----------------------------------------------------------------------------------------------
 
-    def _items(self, rng: np.random.Generator) -> list[_Item]:
+    def _items(self, rng: np.random.Generator) -> list[Item]:
         config = self.config
         count = int(rng.integers(config.min_objects, config.max_objects + 1))
         first = self._item(rng)
@@ -195,10 +171,10 @@ class ClipGenerator:
         items = [items[int(k)] for k in rng.permutation(len(items))]
         return items
 
-    def _item(self, rng: np.random.Generator) -> _Item:
+    def _item(self, rng: np.random.Generator) -> Item:
         config = self.config
         if rng.random() < config.patch_share:
-            return _Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
+            return Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
         if not self._by_set or rng.random() < config.procedural_probability:
             return _shape_item(procedural.draw_shape(rng))
         names, weights = _set_weights(tuple(self._by_set))
@@ -206,16 +182,16 @@ class ClipGenerator:
         counts = np.sqrt([len(members) for members in nouns.values()])
         noun = list(nouns)[int(rng.choice(len(counts), p=counts / counts.sum()))]
         members = nouns[noun]
-        return _Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), noun)
+        return Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), noun)
 
-    def _same_kind(self, rng: np.random.Generator, like: _Item) -> _Item:
+    def _same_kind(self, rng: np.random.Generator, like: Item) -> Item:
         if rng.random() < 0.25:
-            return _Item(like.rgba, like.noun, like.colour, like.colours, like.pattern)
+            return Item(like.rgba, like.noun, like.colour, like.colours, like.pattern)
         if like.noun == PATCH_NOUN:
-            return _Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
+            return Item(procedural.patch(rng, self._texture(rng, PATCH_PX), PATCH_PX), PATCH_NOUN)
         members = [cutout for nouns in self._by_set.values() for cutout in nouns.get(like.noun, [])]
         if like.colour is None and members:
-            return _Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), like.noun)
+            return Item(recoloured(rng, members[int(rng.integers(len(members)))].rgba), like.noun)
         return _shape_item(procedural.draw_shape(rng, like.noun))
 
     def _texture(self, rng: np.random.Generator, side: int) -> Image:
@@ -241,7 +217,7 @@ class ClipGenerator:
     # --- where it is
     # ------------------------------------------------------------------------------------------------
 
-    def _layout(self, rng: np.random.Generator, items: list[_Item], look: Look) -> list[_Placed]:
+    def _layout(self, rng: np.random.Generator, items: list[Item], look: Look) -> list[Placed]:
         """Things placed so that most of each is to be seen in frame 0."""
         for item in items:
             if not item.colours:
@@ -249,10 +225,10 @@ class ClipGenerator:
                 item.colour, item.colours = words.colour_of(colour_shares)
                 if item.noun == PATCH_NOUN or any(confusable(item.noun, other) for other in COLOURLESS):
                     item.colour = None
-        best: list[_Placed] = []
+        best: list[Placed] = []
         for _ in range(LAYOUT_TRIES):
             placed = self._place_all(rng, items)
-            layers = [_still_layer(p, self.config.size_px) for p in placed]
+            layers = [still_layer(p, self.config.size_px) for p in placed]
             shares = visible_shares(owners(layers, 0, self.config.size_px), layers, 0)
             least = 0.35 if rng.random() < 0.08 else FIRST_VISIBLE
             kept = [p for p, share in zip(placed, shares, strict=True) if share >= least]
@@ -261,9 +237,9 @@ class ClipGenerator:
                 break
         return best or placed[-1:]
 
-    def _place_all(self, rng: np.random.Generator, items: list[_Item]) -> list[_Placed]:
+    def _place_all(self, rng: np.random.Generator, items: list[Item]) -> list[Placed]:
         config = self.config
-        placed: list[_Placed] = []
+        placed: list[Placed] = []
         taken: list[NDArray[np.float64]] = []
         crowd = max(1.0, np.sqrt(len(items)) / 1.3)
         for item in items:
@@ -276,16 +252,16 @@ class ClipGenerator:
             scale_xy = np.array([flip * unit * np.sqrt(stretch), unit / np.sqrt(stretch)])
             angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.12 else rng.normal(0, np.deg2rad(9))
             half = np.abs(scale_xy) * [w, h] / config.size_px / 2
-            centre = _free_place(rng, half, taken)
+            centre = free_place(rng, half, taken)
             taken.append(np.concatenate([centre - half, centre + half]))
             sprite = make_sprite(item.rgba, feather=float(rng.choice([0.0, 0.6, 1.0])))
             placed.append(
-                _Placed(item, sprite, scale_xy, float(angle), (float(centre[0]), float(centre[1])), side)
+                Placed(item, sprite, scale_xy, float(angle), (float(centre[0]), float(centre[1])), side)
             )
         return placed
 
     def _layers(
-        self, rng: np.random.Generator, placed: list[_Placed], camera: NDArray[np.float64], pace: float
+        self, rng: np.random.Generator, placed: list[Placed], camera: NDArray[np.float64], pace: float
     ) -> tuple[list[Layer], list[NDArray[np.float64]]]:
         config = self.config
         leaver = int(rng.integers(len(placed))) if rng.random() < config.leave_probability else -1
@@ -297,7 +273,7 @@ class ClipGenerator:
                 rng, config.num_frames, thing.centre, thing.side, pace, number == leaver
             )
             layers.append(Layer(
-                thing.sprite, _matrices(thing, path, camera, config.size_px), drifting_gains(rng,
+                thing.sprite, sprite_matrices(thing, path, camera, config.size_px), drifting_gains(rng,
                     config.num_frames),
                 shutter=float(rng.uniform(0.2, 0.8)) if blurred else 0.0,
                 shadow=None if shadows is None else (*shadows, float(rng.uniform(0.2, 0.55))),
@@ -325,7 +301,7 @@ class ClipGenerator:
             side = float(rng.uniform(0.15, 0.4))
         h, w = rgba.shape[:2]
         unit = side * config.size_px / np.sqrt(w * h)
-        thing = _Placed(_Item(rgba, PATCH_NOUN), make_sprite(rgba, 0.6), np.array([unit, unit]),
+        thing = Placed(Item(rgba, PATCH_NOUN), make_sprite(rgba, 0.6), np.array([unit, unit]),
                         float(rng.normal(0, 0.25)), (0.5, 0.5), side)  # fmt: skip
         for _ in range(4):
             centres = motion.crossing(rng, paths[number], side)
@@ -333,7 +309,7 @@ class ClipGenerator:
             path = motion.Trajectory(centres, still, still * 0, still)
             layer = Layer(
                 thing.sprite,
-                _matrices(thing, path, camera, config.size_px),
+                sprite_matrices(thing, path, camera, config.size_px),
                 drifting_gains(rng, config.num_frames),
             )
             shares = visible_shares(owners([*layers, layer], 0, config.size_px), [*layers, layer], 0)
@@ -358,59 +334,16 @@ def _set_weights(names: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.fl
     return names, weights / weights.sum()
 
 
-def _shape_item(shape: procedural.Shape) -> _Item:
+def _shape_item(shape: procedural.Shape) -> Item:
     colours = frozenset({shape.colour, *([shape.second_colour] if shape.second_colour else [])})
-    return _Item(shape.rgba, shape.noun, shape.colour, colours, shape.pattern)
-
-
-def _free_place(rng: np.random.Generator, half: NDArray[np.float64], taken: list[NDArray[np.float64]]) -> (
-        NDArray[np.float64]):  # fmt: skip
-    """The middle that covers the boxes so far the least, of a few tries; partly outside now and then."""
-    best, least = np.array([0.5, 0.5]), np.inf
-    slack = rng.uniform(-0.25, 0.0) if rng.random() < 0.15 else 0.01
-    low = np.minimum(half * (1 if slack > 0 else 1 + slack) + max(slack, 0), 0.5)
-    for _ in range(PLACE_TRIES):
-        centre = rng.uniform(low, 1 - low)
-        mine = np.concatenate([centre - half, centre + half])
-        worst = 0.0
-        for other in taken:
-            common = np.minimum(mine[2:], other[2:]) - np.maximum(mine[:2], other[:2])
-            smaller = min(np.prod(2 * half), np.prod(other[2:] - other[:2]))
-            worst = max(worst, float(np.prod(np.maximum(common, 0)) / smaller))
-        if worst < least:
-            best, least = centre, worst
-        if least < 0.05:
-            break
-    return best
-
-
-def _still_layer(thing: _Placed, size: int) -> Layer:
-    path = motion.Trajectory(np.array([thing.centre]), np.ones(1), np.zeros(1), np.ones(1))
-    return Layer(thing.sprite, _matrices(thing, path, motion.still_camera(1), size), np.ones(1, np.float32))
-
-
-def _matrices(
-    thing: _Placed, path: motion.Trajectory, camera: NDArray[np.float64], size: int
-) -> NDArray[np.float64]:
-    """(T, 2, 3): sprite to frame, pixels; the camera (T, 2, 3) comes last."""
-    angles = thing.angle + path.angles
-    cos, sin = np.cos(angles), np.sin(angles)
-    turn = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
-    root = np.sqrt(path.stretch)
-    scale = np.stack([path.scales * root, path.scales / root], 1) * thing.scale_xy
-    linear = turn * scale[:, None, :]
-    middle = np.array(thing.sprite.size_wh) / 2
-    shift = path.centres * size - linear @ middle
-    linear_seen = camera[:, :, :2] @ linear
-    shift_seen = np.einsum("tij,tj->ti", camera[:, :, :2], shift) + camera[:, :, 2]
-    return np.concatenate([linear_seen, shift_seen[:, :, None]], 2)
+    return Item(shape.rgba, shape.noun, shape.colour, colours, shape.pattern)
 
 
 # --- what is true of it ----------------------------------------------------------------------------
 
 
 def _objects(
-    rng: np.random.Generator, items: list[_Item], composed: Composed, config: SynthConfig
+    rng: np.random.Generator, items: list[Item], composed: Composed, config: SynthConfig
 ) -> list[SynthObject]:
     count, size = len(items), config.size_px
     boxes, shares = composed.boxes[:count] / size, composed.seen[:count].copy()
@@ -421,7 +354,7 @@ def _objects(
     facts = [fact for fact in seen if fact is not None]
     # Occluders are nobody's object, but "the biggest object" has to reckon with one that is in the first
     # frame.
-    strangers = [_as_seen(_Item(items[0].rgba, PATCH_NOUN), box / size) for box in composed.boxes[count:]]
+    strangers = [_as_seen(Item(items[0].rgba, PATCH_NOUN), box / size) for box in composed.boxes[count:]]
     facts += [stranger for stranger in strangers if stranger is not None]
     objects = []
     for place, k in enumerate(present):
@@ -432,7 +365,7 @@ def _objects(
     return objects
 
 
-def _as_seen(item: _Item, boxes: NDArray[np.float32]) -> words.Seen | None:
+def _as_seen(item: Item, boxes: NDArray[np.float32]) -> words.Seen | None:
     if np.isnan(boxes[0]).any():
         return None
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
