@@ -30,13 +30,14 @@ class PromptContext:
         frame_rows: (F,) the row of each frame, ascending.
         region_boxes: (R, 4) boxes in 0..1 of the model frame.
         region_frames: (R,) the frame (0..F-1) each box lies in.
-        query: (B, D) one vector for the words asked about, or ``None``.
+        query: (B, D) one vector for the words asked about, or ``None``; ``has_query`` (B,) says which rows have words.
     """
 
     frame_rows: Tensor
     region_boxes: Tensor | None = None
     region_frames: Tensor | None = None
     query: Tensor | None = None
+    has_query: Tensor | None = None
 
     @property
     def frame_numbers(self) -> Tensor:
@@ -51,13 +52,15 @@ class GateResult:
 
     ``probability`` (F, N): how surely a token belongs to what was asked. ``mark`` (F, N): how much of the token
     lies in the given region, zero in all other frames. ``votes`` (F, N, 4): the box, in 0..1, that the token
-    would give to the object if it moved rigidly with the token's match in the anchor frame.
+    would give to the object if it moved rigidly with the token's match in the anchor frame. ``informed`` (F,):
+    whether the frame's request gave a region or words, without which the evidence means nothing.
     """
 
     logits: Tensor
     probability: Tensor | None = None
     mark: Tensor | None = None
     votes: Tensor | None = None
+    informed: Tensor | None = None
 
 
 class MlpGate(nn.Module):
@@ -150,7 +153,12 @@ class PromptGate(nn.Module):
         matched, votes = self._read(attention, anchor_marks[anchors], anchors, context)
         logits = self.match_gain[0] * matched.clamp(_SAFE, 1 - _SAFE).logit() + self.match_gain[1]
         logits = torch.where(has_region.unsqueeze(-1), logits, word_logits + 0.5 * logits)
-        return GateResult(logits, logits.sigmoid(), marks, votes)
+        informed = has_region
+        if context.has_query is not None:
+            informed = informed | context.has_query[context.frame_rows]
+        if not bool(informed.all()):
+            logits = torch.where(informed.unsqueeze(-1), logits, self.fallback(tokens, context).logits)
+        return GateResult(logits, logits.sigmoid(), marks, votes, informed)
 
     def _region_marks(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
         """(F, N) coverage of each token by its frame's region, relative to the best covered; (F,) has a region."""

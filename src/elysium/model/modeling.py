@@ -158,18 +158,18 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             raise ModelError(f"frame_counts add up to {int(counts.sum())} but {num_frames} frames were given",
                              "pass one count per request")
         rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
-        query = self._query(features.get("query_ids"), features.get("query_mask"))
-        return PromptContext(rows, features.get("region_boxes"), features.get("region_frames"), query)
+        query, has_query = self._query(features.get("query_ids"), features.get("query_mask"))
+        return PromptContext(rows, features.get("region_boxes"), features.get("region_frames"), query, has_query)
 
-    def _query(self, query_ids: Tensor | None, query_mask: Tensor | None) -> Tensor | None:
-        """(B, W) attention-pooled embeddings of the words; zeros for rows without any."""
+    def _query(self, query_ids: Tensor | None, query_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """(B, W) attention-pooled embeddings of the words, zeros for rows without any; (B,) which rows have words."""
         if query_ids is None or self.query_score is None:
-            return None
+            return None, None
         embedded = self.embed_text(query_ids)
         mask = torch.ones_like(query_ids, dtype=torch.bool) if query_mask is None else query_mask.bool()
         scores = self.query_score(embedded).squeeze(-1).masked_fill(~mask, -1e4)
         weights = scores.softmax(dim=-1) * mask
-        return torch.einsum("bq,bqw->bw", weights, embedded)
+        return torch.einsum("bq,bqw->bw", weights, embedded), mask.any(dim=1)
 
     def _fill_regions(self, embeddings: Tensor, input_ids: Tensor, tokens: Tensor, context: PromptContext) -> Tensor:
         slots = input_ids == self.config.region_token_id

@@ -102,4 +102,7 @@ class TSelector(nn.Module):
         votes = result.votes.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4))
         codes += [code_1d(votes[..., i], _VOTE_CHANNELS) for i in range(4)]
         scalars = [result.logits / 4, result.probability, result.mark]
-        return torch.cat([*codes, torch.stack([s.gather(1, indices) for s in scalars], dim=-1)], dim=-1)
+        evidence = torch.cat([*codes[3:], torch.stack([s.gather(1, indices) for s in scalars], dim=-1)], dim=-1)
+        if result.informed is not None:
+            evidence = evidence * result.informed[:, None, None]
+        return torch.cat([*codes[:3], evidence], dim=-1)

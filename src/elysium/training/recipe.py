@@ -86,16 +86,23 @@ def _placeholder_tokenizer() -> PreTrainedTokenizerFast:
 def prepare_model(
     config: TrainConfig, cache: FeatureCache
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """nano with a tokenizer trained on the run's words, or the model of ``model.path``; the tower is frozen."""
-    if config.model.path is not None:
-        model = ElysiumForConditionalGeneration.from_pretrained(config.model.path, dtype=torch.float32)
-        processor = ElysiumProcessor.from_pretrained(config.model.path)
+    """nano with a tokenizer trained on the run's words, or the model of ``model.path``; the tower is frozen.
+
+    What training starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer.
+    """
+    start = config.output_dir / "start"
+    source = start if start.exists() else config.model.path
+    if source is not None:
+        model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+        processor = ElysiumProcessor.from_pretrained(source)
     else:
         tokenizer = train_nano_tokenizer(tokenizer_texts(cache))
         torch.manual_seed(config.seed)
         model = build_nano(tokenizer, config.model.tower_weights)
         processor = nano_processor(tokenizer, model.config)
         model.config.tracking["known_words"] = known_words(cache)
+        model.save_pretrained(start)
+        processor.save_pretrained(start)
     model.vision.tower.requires_grad_(False).eval()
     return model, processor
 
