@@ -1,4 +1,4 @@
-"""Batched, joined, cached decoding answers what the plain reference does; scores are what they are said to be."""
+"""Batched, joined, cached decoding answers what the plain reference does; scores are what they should be."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
 
 
 def hand_score(decoder: Decoder, request: Request, answer: Answer) -> np.ndarray:
-    """Scores from one teacher-forced forward and the definition, without the grammar: at each step of a number
-    the legal tokens are those with which the tokenizer goes on in a text that differs in this number only."""
+    """Scores from one teacher-forced forward and the definition, without the grammar: at each step of a
+    number the legal tokens are those with which the tokenizer goes on in a text that differs in it only."""
     ids = decoder._features([request]).pop("input_ids")
     features = {
         k: v for k, v in decoder._features([request]).items() if k not in ("input_ids", "attention_mask")

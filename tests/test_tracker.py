@@ -88,7 +88,7 @@ def test_questions_of_first_and_later_clips() -> None:
     assert "coordinates [10,20,30,40] in Frame 1" in box_1.prompt
     assert box_1.regions == [(0, (0.1, 0.2, 0.3, 0.4))]
     assert box_1.query is None
-    assert "find one the red dog and" in words_1.prompt
+    assert "find the red dog in the initial frame" in words_1.prompt
     assert words_1.query == "the red dog"
     for later in (box_2, words_2):  # once found, an expression's object is followed by its box
         assert "coordinates [50,50,60,60] in Frame 1" in later.prompt

@@ -130,7 +130,7 @@ class ClipSession:
         dialect: how boxes are written in questions.
 
     Raises:
-        InputError: a clip length below 2, or an object with neither box nor expression.
+        InputError: an option out of range, or an object with neither box nor expression.
     """
 
     engine: Answers
@@ -149,9 +149,12 @@ class ClipSession:
                 f"A clip length of {self.clip_length} makes no sense: clips overlap by one frame",
                 "Give 2 or more; models are trained with 8.",
             )
-        if self.search_window is not None and not self.search_window >= 1:
+        if not 0 <= self.min_score <= 1:
+            raise InputError(f"A min_score of {self.min_score} makes no sense", "Scores lie in 0..1.")
+        window = self.search_window
+        if window is not None and not (isinstance(window, int | float) and window >= 1):
             raise InputError(
-                f"A search window of {self.search_window} box sizes cannot hold the object", "Give 2 or more."
+                f"A search window of {window!r} box sizes cannot hold the object", "Give 2 or more."
             )
         for item in self.objects:
             if item.box is None and not item.expression:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
-from elysium.errors import ModelError
+from elysium.errors import ElysiumError, ModelError
 
 BUNDLED = ("nano",)
 WEIGHT_FILES = (
@@ -50,6 +53,7 @@ def locate(model: str) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", "Give a folder written by save_pretrained.")
+        _check_type(folder)
         if not any((folder / name).is_file() for name in WEIGHT_FILES):
             raise ModelError(f"{folder} has no weights", "model.safetensors belongs beside config.json.")
         return str(folder)
@@ -64,24 +68,51 @@ def locate(model: str) -> str:
     )
 
 
+def _check_type(folder: Path) -> None:
+    """Raises ModelError unless the folder's config.json is that of an Elysium."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}/config.json is not a model's configuration", "Save it again.") from error
+    if kind != "elysium":
+        raise ModelError(f"{folder} holds a model of type {kind!r}, not an Elysium", "Give another folder.")
+
+
 def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Model and processor of a folder or hub id. Raises ModelError."""
     from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 
     remedy = "The folder must be one that save_pretrained of an Elysium model wrote."
     try:
-        loaded: Any = ElysiumForConditionalGeneration.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-        model, report = loaded
-        processor = ElysiumProcessor.from_pretrained(path)
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        with _silence():
+            loaded: Any = ElysiumForConditionalGeneration.from_pretrained(
+                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+            processor = ElysiumProcessor.from_pretrained(path)
+    except ElysiumError:
+        raise
+    except Exception as error:  # transformers raises anything for a damaged file, down to AttributeError
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{path} cannot be loaded: {first_line}", remedy) from error
+    model, report = loaded
     problems = _key_problems(report)
     if problems:
         raise ModelError(f"The weights of {path} do not fit its configuration: {'; '.join(problems)}", remedy)
     return model, processor
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No progress bars and warnings of transformers: what matters is in the loading report, which is read."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _key_problems(report: dict[str, Any]) -> list[str]:
