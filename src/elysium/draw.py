@@ -9,6 +9,7 @@ lower left corner. Knows nothing about models.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,6 @@ from typing import Any, cast
 
 import av
 import numpy as np
-import supervision as sv
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
@@ -27,6 +27,12 @@ from elysium.errors import InputError, OutputError, SourceError
 from elysium.files import atomic_path
 from elysium.tracks import Track, TrackResult
 from elysium.video import Frame, FrameSource, ImageArray, VideoWriter
+
+with warnings.catch_warnings():
+    # Without OpenCV supervision draws with NumPy, and says so on every import. That is fine for boxes and
+    # labels.
+    warnings.filterwarnings("ignore", message="OpenCV")
+    import supervision as sv
 
 # Okabe-Ito without black, the ones that stand out most in front.
 _HEX = ("E69F00", "56B4E9", "009E73", "F0E442", "CC79A7", "D55E00", "0072B2")

@@ -281,10 +281,10 @@ def _decode(container: Any, stream: Any, damage: _Damage) -> Iterator[Any]:
 def _to_rgb(frame: Any, resolution_wh: tuple[int, int] | None) -> ImageArray:
     """Pixels upright: phones store portrait videos on their side and a display matrix that turns them."""
     quarter_turns = round(frame.rotation / 90) % 4
-    image = frame.to_ndarray(format="rgb24")
+    image: ImageArray = frame.to_ndarray(format="rgb24")
     if quarter_turns:
         image = np.ascontiguousarray(np.rot90(image, quarter_turns))
     if resolution_wh is not None and (image.shape[1], image.shape[0]) != resolution_wh:
         # Some streams change size on the way; boxes are in pixels of the first frame.
         image = np.array(Image.fromarray(image).resize(resolution_wh))
-    return image  # type: ignore[no-any-return]
+    return image

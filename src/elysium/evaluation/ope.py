@@ -60,7 +60,7 @@ def sequence_scores(pred_xyxy: ArrayLike, gt_xyxy: ArrayLike, *, count_first: bo
         raise ValueError(
             f"predictions have shape {pred.shape}, ground truth {truth.shape}; both must be (T, 4)"
         )
-    counts: NDArray[np.bool_] = np.isfinite(truth).all(axis=1)
+    counts: NDArray[np.bool_] = np.asarray(np.isfinite(truth).all(axis=1))
     counts &= (truth[:, 2:] > truth[:, :2]).all(axis=1)
     if not count_first:
         counts[:1] = False
