@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import elysium
+from elysium.boxes import to_xyxy
 from elysium.errors import InputError, OutputError, SourceError
 from elysium.video import VideoWriter, open_source, read_image
 
@@ -346,6 +349,17 @@ def test_the_file_plays_everywhere_and_starts_fast(clip):
     assert data.find(b"moov") < data.find(b"mdat")
 
 
+@pytest.mark.parametrize("size", [(64, 48), (1280, 720)])
+def test_colours_survive(tmp_path, size):
+    image = np.full((size[1], size[0], 3), (200, 40, 60), np.uint8)
+    with VideoWriter(tmp_path / "c.mp4", FPS, size) as writer:
+        writer.write(image)
+    with av.open(str(tmp_path / "c.mp4")) as container:
+        assert container.streams.video[0].codec_context.colorspace == 1  # BT.709, and it says so
+    out = next(iter(open_source(tmp_path / "c.mp4"))).image
+    assert np.abs(out[10, 10].astype(int) - (200, 40, 60)).max() <= 4
+
+
 def test_nothing_is_left_of_a_failed_video(tmp_path):
     (tmp_path / "v.mp4").write_text("old")
 
@@ -386,3 +400,18 @@ def test_frames_of_a_wrong_size_are_refused(tmp_path):
         writer.write(picture(0, (32, 32)))
     writer.abort()
     assert os.listdir(tmp_path) == []
+
+
+def test_the_bundled_clip_fits_its_facts():
+    assets = Path(elysium.__file__).parent / "assets"
+    facts = json.loads((assets / "demo.json").read_text(encoding="utf-8"))
+    assert set(facts) == {"source_clip", "box_xyxy", "expression", "licence", "origin"}
+    source = open_source(assets / "pedestrians.mp4")
+    frames = list(source)
+    assert (len(frames), source.fps, source.resolution_wh, source.warnings) == (62, 10.0, (576, 432), [])
+    assert to_xyxy(facts["box_xyxy"], "xyxy", source.resolution_wh).notes == (None,)
+    x1, y1, x2, y2 = facts["box_xyxy"]
+    coat = frames[0].image[y1 + 40 : y1 + 90, x1 + 15 : x2 - 15]
+    assert coat.mean() < 25  # it is black, the lawn around it is not
+    assert frames[0].image[y1 + 40 : y1 + 90, x2 + 5 : x2 + 30, 1].mean() > 50
+    assert (assets / "pedestrians.mp4").stat().st_size < 1_000_000

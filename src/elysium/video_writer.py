@@ -10,10 +10,13 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 
 from elysium.errors import InputError, OutputError
 from elysium.files import ensure_folder, output_error, temporary_beside
 from elysium.readers import CODEC_THREADS, ImageArray
+
+_BT709 = 1  # its number in H.264, for matrix, primaries and transfer alike
 
 
 class VideoWriter:
@@ -58,7 +61,11 @@ class VideoWriter:
         )
         stream.width, stream.height = (side + side % 2 for side in self.resolution_wh)
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = CODEC_THREADS
+        codec = stream.codec_context
+        codec.thread_count = CODEC_THREADS
+        # Say which YUV this is: players guess by the height otherwise, and shift the colours.
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = ColorRange.MPEG
         return stream
 
     def write(self, image: ImageArray) -> None:
@@ -71,6 +78,7 @@ class VideoWriter:
         if width % 2 or height % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
         try:
             self._container.mux(self._stream.encode(frame))
         except OSError as error:
