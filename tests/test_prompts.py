@@ -37,7 +37,10 @@ def test_evaluation_prompts_are_the_published_ones(shared_dir):
     prompts = _expected(shared_dir)
     sot, rsot = prompts["eval_SOT_8f"], prompts["eval_RSOT_8f"]
     assert build_prompt(Task.SOT, 8, build_question(Task.SOT, box_text=BOX)) == sot["prompt"]
-    assert build_prompt(Task.RSOT, 8, build_question(Task.RSOT, expression="boat", published=True)) == rsot["prompt"]
+    assert (
+        build_prompt(Task.RSOT, 8, build_question(Task.RSOT, expression="boat", published=True))
+        == rsot["prompt"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from sentencepiece import SentencePieceProcessor
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 SPECIALS = ["<unk>", "<s>", "</s>"]
-QWEN_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 LLAMA3_SPLIT = QWEN_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 BLOOM_SPLIT = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 
@@ -100,10 +104,43 @@ def unsplit() -> PreTrainedTokenizerFast:
 
 
 @cache
-def llama(shared_dir: Path) -> PreTrainedTokenizerFast:
-    """The real LLaMA pieces, from the shared folder."""
-    folder = shared_dir / "compat" / "components" / "llm"
-    return LlamaTokenizer.from_pretrained(str(folder))
+def unigram() -> PreTrainedTokenizerFast:
+    """SentencePiece's other model, digits one by one."""
+    core = Tokenizer(models.Unigram())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), digits])
+    core.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=100, special_tokens=SPECIALS, unk_token="<unk>", show_progress=False
+    )
+    core.train_from_iterator(_corpus(), trainer)
+    return wrap(core)
+
+
+@cache
+def llama(model: Path) -> PreTrainedTokenizerFast:
+    """The real LLaMA pieces: a byte-fallback BPE that writes a space before the text and nowhere cuts it.
+
+    Built by hand, as transformers needs protobuf to read a SentencePiece model.
+    """
+    pieces = SentencePieceProcessor(model_file=str(model))
+    vocab = {pieces.id_to_piece(i): i for i in range(pieces.vocab_size())}
+    plain = [
+        i
+        for i in range(len(vocab))
+        if not (pieces.is_control(i) or pieces.is_byte(i) or pieces.is_unknown(i))
+    ]
+    merges = []
+    for i in sorted(plain, key=pieces.get_score, reverse=True):
+        piece = pieces.id_to_piece(i)
+        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        inside = [(left, right) for left, right in halves if left in vocab and right in vocab]
+        merges += sorted(inside, key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
+    core = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    strip = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    core.decoder = decoders.Sequence(strip)
+    return wrap(core)
 
 
 IN_MEMORY = {
@@ -112,6 +149,7 @@ IN_MEMORY = {
     "gpt2": gpt2_like,
     "llama3": llama3_like,
     "bloom": bloom_like,
+    "unigram": unigram,
     "metaspace": metaspace_like,
     "unsplit": unsplit,
 }

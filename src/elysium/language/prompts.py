@@ -75,8 +75,8 @@ EVALUATION_QUESTIONS = {
     Task.VIDEO_QA: "{question}",
 }
 
-# What `track` asks: an expression already has its article ("the person in red"), so RSOT takes the question of the
-# project page; the published evaluation asks for a class ("person").
+# What `track` asks: an expression already has its article ("the person in red"), so RSOT takes the question
+# of the project page; the published evaluation asks for a class ("person").
 TRACKING_RSOT_QUESTION = (
     "Please find {expression} in the initial frame and provide the detailed coordinates in each frame."
 )
