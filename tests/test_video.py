@@ -410,7 +410,7 @@ def test_the_bundled_clip_fits_its_facts():
     frames = list(source)
     assert (len(frames), source.fps, source.resolution_wh, source.warnings) == (62, 10.0, (576, 432), [])
     assert to_xyxy(facts["box_xyxy"], "xyxy", source.resolution_wh).notes == (None,)
-    x1, y1, x2, y2 = facts["box_xyxy"]
+    x1, y1, x2, _ = facts["box_xyxy"]
     coat = frames[0].image[y1 + 40 : y1 + 90, x1 + 15 : x2 - 15]
     assert coat.mean() < 25  # it is black, the lawn around it is not
     assert frames[0].image[y1 + 40 : y1 + 90, x2 + 5 : x2 + 30, 1].mean() > 50
