@@ -248,7 +248,20 @@ class Decoder:
             **extra,
         )
         device = _device(self.model)
-        return {key: value.to(device) for key, value in features.items()}
+        moved = {key: value.to(device) for key, value in features.items()}
+        self._share_frames(moved, requests)
+        return moved
+
+    def _share_frames(self, features: dict[str, Any], requests: Sequence[Request]) -> None:
+        """Frames that several requests of the batch show (the very same array) pass the vision tower once."""
+        images = [id(image) for request in requests for image in request.frames]
+        order = {image: place for place, image in enumerate(dict.fromkeys(images))}
+        if len(order) == len(images) or not hasattr(self.model, "encode_frames"):
+            return
+        pixels = features.pop("pixel_values")
+        once = torch.tensor([images.index(image) for image in order], device=pixels.device)
+        again = torch.tensor([order[image] for image in images], device=pixels.device)
+        features["vision_features"] = self.model.encode_frames(pixels[once])[again]
 
     def _text(self, tokens: Sequence[int]) -> str:
         kept = [token for token in tokens if token not in self.eos]

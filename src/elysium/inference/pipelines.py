@@ -1,7 +1,7 @@
 """The face of a model for users: load it by name, then `track`, `describe`, `ground`.
 
-Knows what users may ask for, and checks all of it before the model runs. Knows nothing of
-clips (elysium.inference.tracker) or tokens (elysium.inference.decoding).
+Knows what users may ask for, and checks all of it before the model runs. Knows nothing of clips
+(elysium.inference.clips) or tokens (elysium.inference.decoding).
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Elysium:
         end_s: float | None = None,
         stride: int = 1,
         max_frames: int | None = None,
+        fps: float | None = None,
         clip_length: int | None = None,
         search_window: float | Literal["auto"] | None = "auto",
         min_score: float | None = None,
@@ -105,13 +106,14 @@ class Elysium:
 
         Args:
             source: video file, folder of images, glob, list of paths, (T, H, W, 3) uint8 array or an iterable
-                of frames.
+                of frames; or an open `FrameSource`, which brings its own choice of frames.
             expression: words for an object, or several; each gets a track.
             boxes: (4,) or (N, 4) in `box_format`, in the first processed frame; each gets a track.
             box_format: `xyxy` or `xywh` in pixels, `xyxyn` in 0..1, `percent` in 0..100.
             start_s, end_s: seconds of the video to process.
             stride: process every `stride`-th frame; the others are not in the result.
             max_frames: stop after so many processed frames.
+            fps: frames per second of images and arrays, 25 by default; a video file knows its own.
             clip_length: frames in a clip, with one of overlap; None for the model's default (8).
             search_window: side of the search window in box sizes, None for full frames, "auto" for the
                 model's.
@@ -134,7 +136,7 @@ class Elysium:
                 "There is nothing to follow: no box and no expression", "Give a box, words, or both."
             )
         frames = _open(
-            source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color
+            source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
         objects = _objects(boxes, box_format, words, frames.resolution_wh)
         window = self.tracking.get("search_window") if search_window == "auto" else search_window
