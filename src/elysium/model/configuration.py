@@ -61,7 +61,7 @@ class ElysiumConfig(PreTrainedConfig):
         vision_drop_cls: drop the first token of a transformer tower (the class token).
         vision_grid: side of the token grid for convolutional towers: finer maps are folded into channels
             (space to depth), coarser ones interpolated. ``None``: the grid of the tower itself.
-        vision_feature_norm: normalise each feature layer (LayerNorm) before the selector.
+        vision_feature_norm: normalise each feature layer (layer norm, nothing learned) before the selector.
         selector: fields of :class:`SelectorConfig`.
         projector_type: ``mlp2x_gelu`` or ``linear``.
         region_tokens: feature tokens that follow a box in the question (a square number), 0 for none.

@@ -120,7 +120,7 @@ class PromptGate(nn.Module):
 
     Every row has an anchor frame: the one that holds its region, else its first. With a region, the anchor's
     tokens are marked by the share of them inside the box; with words, by their cosine to the words. A token of
-    any frame then attends to the anchor's tokens (cosine attention of learned projections, the read-out of
+    any frame then attends to the anchor's tokens (cosine attention in a learned space, the read-out of
     label propagation: Wang et al. 2018, Oh et al. 2019) and inherits the mark, and the displacement to the
     marked tokens it attends to becomes a vote for the object's box. Rows without region and words are scored by
     a plain MLP gate.
@@ -132,15 +132,12 @@ class PromptGate(nn.Module):
         super().__init__()
         self.grid = round(num_tokens**0.5)
         self.fallback = MlpGate(num_channels, num_tokens, hidden_size, query_size)
-        self.match_query = nn.Linear(num_channels, hidden_size, bias=False)
-        self.match_key = nn.Linear(num_channels, hidden_size, bias=False)
+        self.match = nn.Linear(num_channels, hidden_size, bias=False)
         self.word_key = nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
         self.word_query = nn.Linear(query_size, hidden_size)
         self.match_scale = nn.Parameter(torch.tensor(3.0))  # log of the attention's sharpness, e^3 = 20
         self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
         self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
-        with torch.no_grad():  # matching starts as plain feature similarity
-            self.match_key.weight.copy_(self.match_query.weight)
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         if context is None or (context.region_boxes is None and context.query is None):
@@ -174,16 +171,18 @@ class PromptGate(nn.Module):
     def _word_logits(self, tokens: Tensor, context: PromptContext) -> Tensor:
         if context.query is None:
             return tokens.new_zeros(tokens.shape[:2])
-        keys = F.normalize(self.word_key(tokens), dim=-1)
-        words = context.query.to(tokens.dtype)
-        query = F.normalize(self.word_query(words), dim=-1)[context.frame_rows]
-        return self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
+        rows = context.frame_rows
+        asked = torch.ones_like(rows, dtype=torch.bool) if context.has_query is None else context.has_query[rows]
+        frames = asked.nonzero().squeeze(-1)  # only rows that have words are scored
+        keys = F.normalize(self.word_key(tokens[frames]), dim=-1)
+        query = F.normalize(self.word_query(context.query.to(tokens.dtype)), dim=-1)[rows[frames]]
+        logits = self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
+        return tokens.new_zeros(tokens.shape[:2]).index_copy(0, frames, logits)
 
     def _attention(self, tokens: Tensor, anchors: Tensor) -> Tensor:
         """(F, N, N) where each token's match lies in its anchor frame."""
-        keys = F.normalize(self.match_key(tokens), dim=-1)[anchors]
-        queries = F.normalize(self.match_query(tokens), dim=-1)
-        return (self.match_scale.exp() * queries @ keys.transpose(1, 2)).softmax(dim=-1)
+        matched = F.normalize(self.match(tokens), dim=-1)
+        return (self.match_scale.exp() * matched @ matched[anchors].transpose(1, 2)).softmax(dim=-1)
 
     def _read(self, attention: Tensor, marks: Tensor, anchors: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
         """The mark that each token inherits (F, N) and the box it votes for (F, N, 4)."""

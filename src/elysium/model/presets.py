@@ -7,11 +7,11 @@ Does not know: training data, how training is run.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, MobileNetV2Config, PreTrainedTokenizerFast
 
@@ -28,7 +28,7 @@ _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"
 
 
 def nano_config(vocab_size: int) -> ElysiumConfig:
-    """nano: MobileNetV2 at 224 px (three maps on a 14 x 14 grid), prompt gate keeping 32 tokens, a 4-layer LLaMA."""
+    """nano: MobileNetV2 at 224 px (three maps on a 14 x 14 grid), prompt gate keeping 24 tokens, a 4-layer LLaMA."""
     return ElysiumConfig(
         vision_config=MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, image_size=224),
         text_config=LlamaConfig(
@@ -38,26 +38,32 @@ def nano_config(vocab_size: int) -> ElysiumConfig:
         ),
         image_size=224, vision_feature_layers=(4, 11, 15), vision_drop_cls=False, vision_grid=14,
         vision_feature_norm=True,
-        selector={"gate": "prompt", "num_tokens": 32, "hidden_size": 128, "noise": 0.0,
+        selector={"gate": "prompt", "num_tokens": 24, "hidden_size": 128, "noise": 0.0,
                   "position_embedding": True, "annotate": True},
         region_tokens=1, image_token_id=vocab_size, region_token_id=vocab_size + 1,
         tracking={"clip_length": 8, "search_window": None, "min_score": 0.05},
     )  # fmt: skip
 
 
-def train_nano_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over ``texts`` in which every number 0..100 is one token; no beginning-of-text token."""
+def train_nano_tokenizer(
+    texts: Iterable[str], vocab_size: int = 4096, phrases: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over ``texts`` in which every number 0..100 is one token; no beginning-of-text token.
+
+    ``phrases`` become single tokens: the fixed parts of prompts would otherwise be most of a short sequence.
+    """
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=["<pad>", "</s>"], show_progress=False,
+        vocab_size=vocab_size - len(phrases), special_tokens=["<pad>", "</s>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     numbers = [" ".join(f"{n}," for n in range(NUM_BINS))] * 50
     tokenizer.train_from_iterator([*numbers, *texts], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>")
+    fast.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     add_marks(fast)
     return fast
 

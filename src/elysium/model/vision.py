@@ -4,7 +4,7 @@ Knows: how to read the hidden states of a transformer or convolutional tower and
 Does not know: which of the tokens matter (selector) or what they are compared with.
 
 The work is split in two so that a frozen tower can be run once and its output kept: ``encode`` runs the tower
-and returns one flat vector a frame, ``assemble`` (cheap, with the trained norms) makes tokens of it.
+and returns one flat vector a frame, ``assemble`` (cheap, nothing learned) makes tokens of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class VisionEncoder(nn.Module):
         self.grid = config.vision_grid or self.map_shapes[0][1]
         self.channels = [self._folded_channels(c, side) for c, side in self.map_shapes]
         self.num_channels = sum(self.channels)
-        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels) if config.vision_feature_norm else None
+        self.norm = config.vision_feature_norm
 
     @property
     def num_tokens(self) -> int:
@@ -81,7 +81,7 @@ class VisionEncoder(nn.Module):
         for i, part in enumerate(features.split(sizes, dim=1)):
             folded = self._to_grid(part.unflatten(1, (self.map_shapes[i][0], self.map_shapes[i][1], -1)))
             flat = folded.flatten(2).transpose(1, 2)
-            tokens.append(self.norms[i](flat) if self.norms is not None else flat)
+            tokens.append(F.layer_norm(flat, flat.shape[-1:]) if self.norm else flat)
         return torch.cat(tokens, dim=-1)
 
     def _to_grid(self, feature_map: Tensor) -> Tensor:

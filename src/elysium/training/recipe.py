@@ -10,6 +10,7 @@ Knows: the order of things. Does not know: how clips look, what is in a sample, 
 from __future__ import annotations
 
 import json
+import re
 
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def prepare_model(
         model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
         processor = ElysiumProcessor.from_pretrained(source)
     else:
-        tokenizer = train_nano_tokenizer(tokenizer_texts(cache))
+        tokenizer = train_nano_tokenizer(tokenizer_texts(cache), phrases=template_phrases())
         torch.manual_seed(config.seed)
         model = build_nano(tokenizer, config.model.tower_weights)
         processor = nano_processor(tokenizer, model.config)
@@ -105,6 +106,14 @@ def prepare_model(
         processor.save_pretrained(start)
     model.vision.tower.requires_grad_(False).eval()
     return model, processor
+
+
+def template_phrases() -> list[str]:
+    """The fixed parts of prompts and answers, each of which is one token of nano's."""
+    tasks = (prompts.Task.SOT, prompts.Task.VIDEO_REG, prompts.Task.REC, prompts.Task.REG)
+    questions = [prompts.TRACKING_RSOT_QUESTION, *(prompts.EVALUATION_QUESTIONS[task] for task in tasks)]
+    parts = {part.rstrip() for q in questions for part in re.split(r"\{box\}|\{expression\}", q) if part.strip(" .")}
+    return [prompts.SYSTEM_SENTENCE + "USER: ", "ASSISTANT:", "Frame ", ", Frame ", ": ", ": [", "], Frame ", *sorted(parts)]
 
 
 def tokenizer_texts(cache: FeatureCache) -> list[str]:

@@ -1,0 +1,159 @@
+"""The T-Selector: what it keeps, in which order, and that a language-model loss can teach it."""
+
+import pytest
+import torch
+from tiny import tiny_config, tiny_model_and_processor
+
+from elysium.errors import ModelError
+from elysium.model.configuration import SelectorConfig
+from elysium.model.gates import LegacyGate, PromptContext, PromptGate
+from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
+from elysium.model.selector import TSelector
+
+N, C = 16, 8
+
+
+def selector(gate: str = "mlp", **options: object) -> TSelector:
+    torch.manual_seed(0)
+    return TSelector(SelectorConfig(gate=gate, num_tokens=5, hidden_size=8, **options), C, N, 6).eval()
+
+
+def test_keeps_the_largest_logits_unscaled_and_in_raster_order():
+    module, tokens = selector(), torch.randn(3, N, C)
+    chosen = module(tokens)
+    expected = chosen.logits.topk(5, dim=1).indices.sort(dim=1).values
+    assert torch.equal(chosen.indices, expected)
+    assert torch.equal(chosen.tokens, torch.stack([t[i] for t, i in zip(tokens, expected, strict=True)]))
+
+
+def test_equal_logits_keep_the_earlier_places():
+    module = selector()
+    for parameter in module.gate.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert module(torch.randn(2, N, C)).indices.tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("k", [1, 7, N])
+def test_k_can_change_per_call(k):
+    assert selector()(torch.randn(2, N, C), k).tokens.shape == (2, k, C)
+
+
+@pytest.mark.parametrize("k", [0, N + 1])
+def test_impossible_k_names_both_numbers(k):
+    with pytest.raises(ModelError, match=f"cannot keep {k} of {N}"):
+        selector()(torch.randn(2, N, C), k)
+
+
+def test_straight_through_keeps_values_and_gives_gradients():
+    module = selector(noise=0.0).train()
+    tokens = torch.randn(2, N, C)
+    chosen = module(tokens)
+    plain = torch.stack([t[i] for t, i in zip(tokens, chosen.indices, strict=True)])
+    assert torch.allclose(chosen.tokens, plain, atol=1e-6)
+    (chosen.tokens * torch.randn(2, 5, C)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.gate.mlp[0].parameters())
+
+
+def test_noise_explores_in_training_only():
+    module, tokens = selector(noise=5.0), torch.randn(1, N, C)
+    assert torch.equal(module(tokens).indices, module(tokens).indices)
+    module.train()
+    assert len({tuple(module(tokens).indices[0].tolist()) for _ in range(20)}) > 1
+
+
+def test_language_model_loss_reaches_the_gate():
+    model, processor = tiny_model_and_processor("mlp")
+    model.train()
+    frame = torch.randint(0, 255, (40, 50, 3), dtype=torch.uint8).numpy()
+    batch = processor("USER: <image>\nwhere is the red car?ASSISTANT: left", images=[frame])
+    model(**batch, labels=batch["input_ids"].clamp_max(599)).loss.backward()
+    gradients = [p.grad.abs().max().item() for p in model.selector.gate.mlp.parameters()]
+    # The last bias shifts all logits alike, which no choice can notice; the others must all learn.
+    assert min(gradients[:3]) > 0
+
+
+def test_legacy_gate_is_the_published_formula():
+    gate, tokens = LegacyGate(C, N, 0, 0).requires_grad_(False), torch.randn(2, N, C)
+    torch.nn.init.normal_(gate.trans_weight)
+    torch.nn.init.normal_(gate.trans_bias)
+    by_hand = torch.stack([
+        torch.tensor([
+            sum((t[i] @ gate.pre_proj.weight[0] + gate.pre_proj.bias[0]) * gate.trans_weight[i, j] for i in range(N))
+            + gate.trans_bias[j] for j in range(N)
+        ]) for t in tokens
+    ])  # fmt: skip
+    assert torch.allclose(gate(tokens, None).logits, by_hand, atol=1e-4)
+
+
+def test_uniform_choice_is_spread_evenly():
+    kept = selector("uniform")(torch.randn(1, N, C), 4).indices[0]
+    assert kept.tolist() == [0, 4, 8, 12]
+
+
+def test_what_each_gate_looks_at():
+    sights = {gate: set(selector(gate).looks_at) for gate in ("mlp", "legacy", "uniform", "prompt")}
+    assert sights == {"mlp": {"frame"}, "legacy": {"frame"}, "uniform": set(), "prompt": {"clip", "prompt"}}
+
+
+def test_position_code_tells_where_a_kept_token_was():
+    """The grid position of a kept token can be read off it: nearest code among the sixteen."""
+    channels = 64
+    torch.manual_seed(1)
+    module = TSelector(SelectorConfig(num_tokens=5, position_embedding=True), channels, N, 6).eval()
+    chosen = module(torch.randn(4, N, channels) * 0.1)
+    codes = code_2d(4, channels)
+    nearest = torch.cdist(chosen.tokens, codes.expand(4, -1, -1)).argmin(dim=-1)
+    assert torch.equal(nearest, chosen.indices)
+
+
+def test_prompt_gate_follows_a_moved_pattern():
+    """Tokens of frame 2 that look like the region of frame 1 score highest, and vote for the moved box."""
+    torch.manual_seed(0)
+    gate = PromptGate(32, N, 32, 6)
+    torch.nn.init.eye_(gate.match.weight)
+    with torch.no_grad():
+        gate.match_scale.fill_(4.0)
+    frame_1 = torch.nn.functional.normalize(torch.randn(4, 4, 32), dim=-1)
+    frame_2 = torch.roll(frame_1, shifts=(1, 1), dims=(0, 1))  # one cell down and right
+    tokens = torch.stack([frame_1.flatten(0, 1), frame_2.flatten(0, 1)])
+    box = torch.tensor([[0.25, 0.25, 0.5, 0.5]])  # exactly the cell (1, 1)
+    result = gate(tokens, PromptContext(torch.tensor([0, 0]), box, torch.tensor([0])))
+    assert result.logits.argmax(dim=1).tolist() == [5, 10]
+    assert torch.allclose(result.votes[1, 10], torch.tensor([0.5, 0.5, 0.75, 0.75]), atol=1e-3)
+    assert result.mark[0, 5] == 1 and result.mark[1].sum() == 0
+
+
+def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
+    torch.manual_seed(0)
+    gate, tokens = PromptGate(C, N, 8, 6), torch.randn(5, N, C)
+    rows = torch.tensor([0, 0, 1, 1, 2])  # a region, words, neither
+    context = PromptContext(rows, torch.tensor([[0.1, 0.1, 0.6, 0.7]]), torch.tensor([0]),
+                            torch.tensor([[0.0] * 6, [1.0] * 6, [0.0] * 6]), torch.tensor([False, True, False]))
+    together = gate(tokens, context).logits
+    region = PromptContext(rows[:2], context.region_boxes, context.region_frames)
+    words = PromptContext(torch.tensor([0, 0]), query=torch.ones(1, 6), has_query=torch.tensor([True]))
+    assert torch.allclose(together[:2], gate(tokens[:2], region).logits, atol=1e-5)
+    assert torch.allclose(together[2:4], gate(tokens[2:4], words).logits, atol=1e-5)
+    assert torch.allclose(together[4:], gate(tokens[4:], PromptContext(torch.tensor([0]))).logits, atol=1e-5)
+
+
+def test_frame_numbers_count_within_each_request():
+    assert PromptContext(torch.tensor([0, 0, 0, 1, 2, 2])).frame_numbers.tolist() == [1, 2, 3, 1, 1, 2]
+
+
+def test_box_coverage_by_hand():
+    coverage = box_coverage(torch.tensor([[0.0, 0.0, 0.75, 0.5]]), 2)
+    assert coverage.tolist() == [[1.0, 0.5, 0.0, 0.0]]
+
+
+def test_codes():
+    assert torch.allclose(grid_centres(2), torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]))
+    assert torch.allclose(code_1d(torch.tensor([0.0]), 4), torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    norms = code_1d(torch.rand(7), 10).norm(dim=-1)
+    assert torch.allclose(norms, torch.full((7,), 5**0.5))
+
+
+def test_unknown_gate_is_refused():
+    with pytest.raises(ModelError, match="unknown selector gate 'magic'"):
+        SelectorConfig(gate="magic")  # type: ignore[arg-type]
+    assert tiny_config("mlp").selector_config.gate == "mlp"
