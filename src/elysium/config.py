@@ -52,11 +52,12 @@ class Phase(_Strict):
 
 class LossSection(_Strict):
     """Weights of the loss: numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of
-    a box answer; ``gate`` the prompt gate's question whether a token lies in the object."""
+    a box answer; ``gate`` the prompt gate's question whether a token lies in the object, ``votes`` the boxes its tokens vote for."""
 
     number_sigma: float = Field(1.0, ge=0)
     template: float = Field(0.1, ge=0)
     gate: float = Field(1.0, ge=0)
+    votes: float = Field(1.0, ge=0)
 
 
 class TrainConfig(_Strict):

@@ -39,7 +39,8 @@ FEATURE_KEYS = (
 
 @dataclass
 class ElysiumOutput(ModelOutput):
-    """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)."""
+    """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)
+    and, from a prompt gate, ``votes`` (F, N, 4)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -48,6 +49,7 @@ class ElysiumOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
     selector_logits: Tensor | None = None
     selected: Tensor | None = None
+    votes: Tensor | None = None
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
@@ -235,6 +237,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             hidden_states=output.hidden_states, attentions=output.attentions,
             selector_logits=None if selection is None else selection.logits,
             selected=None if selection is None else selection.indices,
+            votes=None if selection is None else selection.votes,
         )  # fmt: skip
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:

@@ -21,20 +21,21 @@ from elysium.model.configuration import SelectorConfig
 from elysium.model.gates import GATES, GateResult, PromptContext, Sight
 from elysium.model.positions import code_1d, code_2d, grid_centres
 
-_POSITION_CHANNELS = 64
-_VOTE_CHANNELS = 32
+_CODE_CHANNELS = 64  # as in number embeddings (presets), so that reading a coordinate off a note is a linear map
 _SCALARS = 3
 
 
 @dataclass
 class Selection:
     """Kept tokens (F, k, C), their raster places (F, k) ascending, all logits (F, N) in float32, and optionally
-    ``notes`` (F, k, A), what the selector knows about each kept token, for the annotation embedding."""
+    ``notes`` (F, k, A), what the selector knows about each kept token, for the annotation embedding, and the
+    prompt gate's ``votes`` (F, N, 4)."""
 
     tokens: Tensor
     indices: Tensor
     logits: Tensor
     notes: Tensor | None = None
+    votes: Tensor | None = None
 
 
 class TSelector(nn.Module):
@@ -54,7 +55,7 @@ class TSelector(nn.Module):
     @property
     def note_size(self) -> int:
         """A, the width of the notes."""
-        return 3 * _POSITION_CHANNELS + 4 * _VOTE_CHANNELS + _SCALARS
+        return 7 * _CODE_CHANNELS + _SCALARS
 
     def forward(self, tokens: Tensor, k: int | None = None, context: PromptContext | None = None) -> Selection:
         """Select ``k`` (default: the configuration's) of the N tokens of each frame (F, N, C)."""
@@ -71,7 +72,7 @@ class TSelector(nn.Module):
         if self.training and torch.is_grad_enabled():
             kept = kept * self._straight_through(result.logits, indices).to(kept.dtype)
         notes = self._notes(result, indices, context) if self.config.annotate else None
-        return Selection(kept, indices, result.logits, notes)
+        return Selection(kept, indices, result.logits, notes, result.votes)
 
     def _gate_dtype(self) -> torch.dtype:
         parameter = next(self.gate.parameters(), None)
@@ -95,12 +96,12 @@ class TSelector(nn.Module):
         places = grid_centres(round(self.num_tokens**0.5), indices.device)[indices]
         numbers = context.frame_numbers if context is not None else indices.new_ones(len(indices))
         frames = (numbers.float() / 100).unsqueeze(-1).expand(indices.shape)
-        codes = [code_1d(v, _POSITION_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]
+        codes = [code_1d(v, _CODE_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]
         if result.votes is None or result.probability is None or result.mark is None:
-            blank = codes[0].new_zeros(*indices.shape, 4 * _VOTE_CHANNELS + _SCALARS)
+            blank = codes[0].new_zeros(*indices.shape, 4 * _CODE_CHANNELS + _SCALARS)
             return torch.cat([*codes, blank], dim=-1)
         votes = result.votes.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4))
-        codes += [code_1d(votes[..., i], _VOTE_CHANNELS) for i in range(4)]
+        codes += [code_1d(votes[..., i], _CODE_CHANNELS) for i in range(4)]
         scalars = [result.logits / 4, result.probability, result.mark]
         evidence = torch.cat([*codes[3:], torch.stack([s.gather(1, indices) for s in scalars], dim=-1)], dim=-1)
         if result.informed is not None:

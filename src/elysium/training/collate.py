@@ -30,7 +30,7 @@ class Collator:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """``input_ids, attention_mask, position_ids, labels`` (B, L), ``number_values`` (B, L) with -1 where the
-        label is no number of a box, the features of all frames, regions, queries and ``gate_targets`` (F, N)."""
+        label is no number of a box, the features of all frames, regions, queries, ``gate_targets`` (F, N) and ``gate_boxes`` (F, 4)."""
         prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
         answers = [self.processor.encode_answer(s.answer) for s in samples]
         batch = self._sequences(prompts, answers, samples)
@@ -40,6 +40,7 @@ class Collator:
         batch.update(self.processor._query_tensors([s.query for s in samples]))
         boxes = torch.from_numpy(np.concatenate([s.boxes for s in samples]))
         batch["gate_targets"] = gate_targets(boxes, self.grid)
+        batch["gate_boxes"] = boxes
         return batch
 
     def _sequences(

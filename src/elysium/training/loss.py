@@ -17,15 +17,40 @@ from elysium.training.collate import IGNORED, number_kernel
 
 @dataclass(frozen=True)
 class LossParts:
-    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``, ``gate``."""
+    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``, ``gate``, ``votes``."""
 
     numbers: Tensor
     words: Tensor
     template: Tensor
     gate: Tensor
+    votes: Tensor
 
     def total(self, weights: LossSection) -> Tensor:
-        return self.numbers + self.words + weights.template * self.template + weights.gate * self.gate
+        return self.numbers + self.words + weights.template * self.template + weights.gate * self.gate + weights.votes * self.votes
+
+
+@dataclass(frozen=True)
+class GateLoss:
+    """What the gate is taught directly: ``logits`` (F, N), ``votes`` (F, N, 4) or None, ``targets`` (F, N) the share of
+    each token in the object, ``boxes`` (F, 4) in 0..1 with NaN where the object is absent."""
+
+    logits: Tensor
+    votes: Tensor | None
+    targets: Tensor
+    boxes: Tensor
+
+    def belonging(self) -> Tensor:
+        """Binary cross-entropy of "this token lies in the object"."""
+        return F.binary_cross_entropy_with_logits(self.logits, self.targets)
+
+    def voting(self) -> Tensor:
+        """Mean distance, in object sizes (at most 1), of the votes of the object's tokens from its box."""
+        if self.votes is None:
+            return self.logits.new_zeros(())
+        boxes = self.boxes.nan_to_num(0.0).unsqueeze(1)
+        size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0.02).repeat(1, 1, 2)
+        error = ((self.votes - boxes).abs() / size).clamp_max(1).mean(dim=-1)
+        return (error * self.targets).sum() / self.targets.sum().clamp_min(1)
 
 
 class AnswerLoss:
@@ -35,7 +60,7 @@ class AnswerLoss:
         self.number_ids = torch.tensor(number_ids)
         self.kernel = number_kernel(sigma)
 
-    def __call__(self, logits: Tensor, labels: Tensor, values: Tensor, gate_logits: Tensor, gate_targets: Tensor) -> LossParts:
+    def __call__(self, logits: Tensor, labels: Tensor, values: Tensor, gate: GateLoss) -> LossParts:
         """``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
 
         A number's target is its Gaussian over the number tokens; every other answer token has one right token.
@@ -52,7 +77,8 @@ class AnswerLoss:
             numbers=soft.sum() / max(len(soft), 1),
             words=_mean(hard, kept & ~has_box),
             template=_mean(hard, kept & has_box & ~number),
-            gate=F.binary_cross_entropy_with_logits(gate_logits, gate_targets),
+            gate=gate.belonging(),
+            votes=gate.voting(),
         )
 
 

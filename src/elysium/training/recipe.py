@@ -30,10 +30,9 @@ from elysium.files import atomic_write_text, ensure_folder
 from elysium.language import prompts
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.presets import build_nano, nano_config, nano_processor, number_token_ids, train_nano_tokenizer
-from elysium.model.vision import prepare_tower_for_inference
 from elysium.training.collate import Collator
 from elysium.training.features import FeatureCache, render_cache, tower_encoder
-from elysium.training.loss import AnswerLoss, LossParts, teacher_forced_boxes
+from elysium.training.loss import AnswerLoss, GateLoss, LossParts, teacher_forced_boxes
 from elysium.training.samples import SampleDataset
 
 _VAL_SAMPLES = 640
@@ -62,7 +61,6 @@ def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
     data = config.data
     model = build_nano(_placeholder_tokenizer(), config.model.tower_weights).eval()
     processor = nano_processor(_placeholder_tokenizer(), model.config)
-    prepare_tower_for_inference(model.vision)
     encode = tower_encoder(model, processor.image_processor)
 
     def cache(split: str, clips: int, seed: int) -> FeatureCache:
@@ -153,10 +151,11 @@ class ElysiumTrainer(Trainer):
 
     def loss_parts(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[LossParts, Tensor]:
         """Loss parts and the logits (B, T+1, V) that predict the last T tokens, T the longest answer."""
-        labels, values, targets = (inputs.pop(k) for k in ("labels", "number_values", "gate_targets"))
+        labels, values, targets, boxes = (inputs.pop(k) for k in ("labels", "number_values", "gate_targets", "gate_boxes"))
         longest = int((labels != -100).sum(dim=1).max())
         output = model(**inputs, logits_to_keep=longest + 1, use_cache=False)
-        parts = self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], output.selector_logits, targets)
+        gate = GateLoss(output.selector_logits, output.votes, targets, boxes)
+        parts = self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate)
         return parts, output.logits
 
     def _remember(self, parts: LossParts) -> None:

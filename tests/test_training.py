@@ -1,0 +1,213 @@
+"""Training data and loss: which tokens carry loss, what the gate is asked, and that samples repeat exactly."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model_and_processor, tiny_tokenizer
+
+from elysium.config import LossSection, Phase, load_train_config
+from elysium.errors import InputError
+from elysium.language.prompts import Task
+from elysium.model.presets import number_token_ids, train_nano_tokenizer
+from elysium.training.collate import IGNORED, Collator, gate_targets, number_kernel
+from elysium.training.features import FeatureCache
+from elysium.training.loss import AnswerLoss, GateLoss, teacher_forced_boxes
+from elysium.training.samples import Sample, SampleDataset, draw_frames
+
+GRID = 4
+
+
+def sample(task: Task, answer: str, frames: int, boxes=None, region=None, query=None, prompt="USER: <image>") -> Sample:
+    boxes = np.tile(np.array([0.1, 0.2, 0.5, 0.6], np.float32), (frames, 1)) if boxes is None else boxes
+    return Sample(task, prompt, answer, np.zeros((frames, 7), np.float16), boxes, region, query)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """A tiny processor whose tokenizer writes every number 0..100 as one token."""
+    _, made = tiny_model_and_processor("prompt")
+    made.tokenizer = train_nano_tokenizer(["the red car moving to the left"] * 9, 480, phrases=("Frame ", ": [", "], Frame "))
+    made.image_token_id = made.tokenizer.convert_tokens_to_ids("<image>")
+    made.region_token_id = made.tokenizer.convert_tokens_to_ids("<region>")
+    return made
+
+
+@pytest.fixture
+def collator(processor):
+    return Collator(processor, number_token_ids(processor.tokenizer), GRID)
+
+
+def test_loss_falls_on_the_answer_and_its_end_token_alone(collator, processor):
+    answer = "Frame 1: [10,20,50,60], Frame 2: [0,0,0,0]."
+    batch = collator([sample(Task.SOT, answer, 2, prompt="USER: Frame 1: <image>, Frame 2: <image>\nfollowASSISTANT:"),
+                      sample(Task.REG, "the red car", 1)])
+    for row, text in enumerate((answer, "the red car")):
+        labels = batch["labels"][row]
+        assert processor.tokenizer.decode(labels[labels != IGNORED]) == text + "</s>"
+        assert torch.equal(labels[labels != IGNORED], batch["input_ids"][row][labels != IGNORED])
+        assert labels[-1] == processor.tokenizer.eos_token_id
+    assert batch["number_values"][0][batch["number_values"][0] >= 0].tolist() == [10, 20, 50, 60, 0, 0, 0, 0]
+    assert (batch["number_values"][1] == -1).all()
+
+
+def test_positions_count_real_tokens_only(collator):
+    batch = collator([sample(Task.REG, "the red car", 1), sample(Task.REC, "[1,2,3,4]", 1, prompt="USER: <image>\nwhere?")])
+    for ids, mask in zip(batch["position_ids"], batch["attention_mask"], strict=True):
+        assert ids[mask == 1].tolist() == list(range(int(mask.sum())))
+
+
+def test_regions_point_at_the_first_frame_of_their_request(collator):
+    box = np.array([0.1, 0.2, 0.5, 0.6])
+    batch = collator([sample(Task.RSOT, "Frame 1: [1,2,3,4].", 3, query="the red car"),
+                      sample(Task.SOT, "Frame 1: [1,2,3,4].", 2, region=box)])
+    assert batch["region_frames"].tolist() == [3]
+    assert batch["frame_counts"].tolist() == [3, 2]
+    assert batch["query_mask"].sum(dim=1).tolist()[1] == 0 < batch["query_mask"].sum(dim=1).tolist()[0]
+
+
+def test_gate_targets_by_hand():
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.25], [float("nan")] * 4, [0.26, 0.26, 0.3, 0.3]])
+    targets = gate_targets(boxes, GRID)
+    assert targets[0].nonzero().squeeze(-1).tolist() == [0, 1]
+    assert targets[1].sum() == 0
+    assert targets[2].tolist() == [0.0] * 5 + [1.0] + [0.0] * 10  # a tiny object still has its one token
+
+
+def test_number_kernel():
+    kernel = number_kernel(1.0)
+    assert torch.allclose(kernel.sum(dim=1), torch.ones(101))
+    assert kernel[50].argmax() == 50 and torch.isclose(kernel[50, 51] / kernel[50, 50], torch.tensor(np.exp(-0.5)).float())
+    assert torch.equal(number_kernel(0), torch.eye(101))
+
+
+def test_answer_loss_by_hand():
+    """Three tokens, one of them a number softened over its neighbours."""
+    numbers = list(range(3, 104))
+    loss = AnswerLoss(numbers, sigma=1.0)
+    logits = torch.randn(1, 4, 110)
+    labels, values = torch.tensor([[2, 53, 1]]), torch.tensor([[-1, 50, -1]])
+    gate = GateLoss(torch.zeros(1, 4), None, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4))
+    parts = loss(logits, labels, values, gate)
+    log_probs = logits[0].log_softmax(-1)
+    by_hand = -sum(number_kernel(1.0)[50, v] * log_probs[1, numbers[v]] for v in range(101))
+    assert torch.isclose(parts.numbers, by_hand)
+    assert torch.isclose(parts.template, -(log_probs[0, 2] + log_probs[2, 1]) / 2)
+    assert parts.words == 0 and torch.isclose(parts.gate, torch.tensor(0.6931), atol=1e-4)
+    total = parts.total(LossSection(template=0.5, gate=2.0))
+    assert torch.isclose(total, by_hand + 0.5 * parts.template + 2 * parts.gate)
+
+
+def test_votes_are_measured_in_object_sizes():
+    boxes = torch.tensor([[0.2, 0.2, 0.4, 0.6]])
+    votes = torch.tensor([[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]])  # half a width off; nonsense outside the object
+    gate = GateLoss(torch.zeros(1, 2), votes, torch.tensor([[1.0, 0.0]]), boxes)
+    assert torch.isclose(gate.voting(), torch.tensor(0.25))
+
+
+def test_teacher_forced_boxes_are_read_where_the_numbers_stand():
+    logits = torch.zeros(1, 6, 20)
+    for place, token in enumerate((12, 13, 14, 15)):
+        logits[0, place + 1, token] = 5
+    predicted, true = teacher_forced_boxes(logits, torch.tensor([[-1, 7, 8, 9, 9]]), list(range(10, 20)))
+    assert predicted.tolist() == [[2, 3, 4, 5]] and true.tolist() == [[7, 8, 9, 9]]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Two clips of eight frames with two objects each; the feature of a frame is its number."""
+    boxes = [[round(0.1 + 0.02 * t, 3), 0.2, round(0.4 + 0.02 * t, 3), 0.6] for t in range(8)]
+    gone = [*boxes[:6], None, None]
+    items = [{"noun": "car", "boxes_xyxyn": boxes, "expressions": ["the red car"], "description": "a red car"},
+             {"noun": "patch", "boxes_xyxyn": gone, "expressions": [], "description": "a patch"}]
+    (tmp_path / "labels-00000.json").write_text(json.dumps([items, items]))
+    np.save(tmp_path / "features-00000.npy", np.arange(8, dtype=np.float16).reshape(1, 8, 1).repeat(2, axis=0))
+    return FeatureCache(tmp_path, 2)
+
+
+def dataset(cache, **options) -> SampleDataset:
+    tasks = {"SOT": 0.5, "RSOT": 0.2, "REC": 0.2, "REG": 0.1}
+    return SampleDataset(cache, 200, 10, (Phase(until=0.5, frames=2), Phase(until=1.0, frames=4)), tasks, **options)
+
+
+def test_samples_depend_on_seed_and_index_alone(cache):
+    one, two = dataset(cache), dataset(cache)
+    for index in (17, 3, 199, 17):
+        a, b = one[index], two[index]
+        assert (a.prompt, a.answer) == (b.prompt, b.answer) and np.array_equal(a.features, b.features)
+    assert any(one[i].answer != dataset(cache, seed=1)[i].answer for i in range(20))
+
+
+def test_frames_boxes_and_answers_stay_together(cache):
+    """The published loader lost the boxes of the frames it sampled; here the feature says which frame it is."""
+    for index in range(200):
+        item = dataset(cache)[index]
+        for feature, box in zip(item.features, item.boxes, strict=True):
+            assert np.isnan(box[0]) or abs(box[0] - (0.1 + 0.02 * float(feature[0]))) < 1e-4
+        if item.task is Task.SOT:
+            assert item.answer.count("[") == len(item.boxes)
+            assert item.answer.count("[0,0,0,0]") == np.isnan(item.boxes[:, 0]).sum()
+
+
+def test_batches_hold_one_frame_count_and_follow_the_curriculum(cache):
+    data = dataset(cache)
+    counts = [{len(data[i].boxes) for i in range(b, b + 10)} for b in range(0, 200, 10)]
+    assert all(len(c) == 1 for c in counts)
+    assert set.union(*counts[:10]) <= {1, 2} and set.union(*counts[10:]) <= {1, 4}
+
+
+def test_words_are_asked_from_the_first_frame_on(cache):
+    data = dataset(cache)
+    asked = [data[i] for i in range(200) if data[i].task in (Task.RSOT, Task.REC)]
+    assert asked and all(item.features[0, 0] == 0 and item.query == "the red car" for item in asked)
+
+
+def test_prompt_box_is_frame_one_of_the_answer(cache):
+    data = dataset(cache, box_jitter=0.3)
+    for index in range(100):
+        item = data[index]
+        if item.task is Task.SOT:
+            first = item.answer.split("]")[0].split("[")[1]
+            assert f"[{first}]<region>" in item.prompt
+            assert np.allclose(item.region * 100, [int(v) for v in first.split(",")])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 12])
+def test_draw_frames(count):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        picked = draw_frames(rng, 8, count, from_start=False)
+        assert len(picked) == min(count, 8) and picked.min() >= 0 and picked.max() < 8
+        assert len(set(np.diff(picked))) <= 1
+    assert draw_frames(rng, 8, count, from_start=True)[0] == 0
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("output_dir: x\nmagic: 1\n", "magic: Extra inputs are not permitted"),
+    ("output_dir: x\ndata: {train_clips: 0}\n", "data.train_clips"),
+    ("output_dir: x\nphases: [{until: 0.5, frames: 2}]\n", "the last must have until: 1.0"),
+    ("output_dir: [\n", "not readable YAML"),
+])  # fmt: skip
+def test_bad_configurations_name_the_key(tmp_path, text, sentence):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence.replace(".", r"\.")):
+        load_train_config(path)
+
+
+def test_overrides(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("output_dir: x\n")
+    config = load_train_config(path, ["data.train_clips=5", "trainer.max_steps=3"])
+    assert (config.data.train_clips, config.trainer["max_steps"]) == (5, 3)
+    with pytest.raises(InputError, match="cannot read the override 'x'"):
+        load_train_config(path, ["x"])
+    with pytest.raises(InputError, match="no such configuration file"):
+        load_train_config(tmp_path / "none.yaml")
+
+
+def test_numbers_are_single_tokens():
+    ids = number_token_ids(train_nano_tokenizer(["a"], 480))
+    assert len(set(ids)) == 101
+    assert len(tiny_tokenizer()) == 602
