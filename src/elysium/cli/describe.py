@@ -55,5 +55,5 @@ def describe(
             )
         )
     else:
-        print("\n".join(texts))
+        print("\n".join(" ".join(text.split()) for text in texts))
     return common.DONE

@@ -18,7 +18,6 @@ _PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
-    "llguidance",
     "numpy",
     "av",
     "supervision",

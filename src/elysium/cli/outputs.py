@@ -154,13 +154,14 @@ def save_result(result: TrackResult, plan: OutputPlan) -> tuple[dict[str, Path],
 
 def _writer(result: TrackResult, name: str) -> Callable[[Path], object]:
     """The function that writes `result` in the format `name` to a path."""
-    return {
+    writers: dict[str, Callable[[Path], object]] = {
         "json": result.to_json,
         "csv": result.to_csv,
         "mot": result.to_mot,
         "mp4": result.save_video,
         "gif": result.save_video,
-    }[name]
+    }
+    return writers[name]
 
 
 def make_folder(plan: OutputPlan) -> tuple[Path, list[Path]]:

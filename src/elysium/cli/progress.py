@@ -23,8 +23,9 @@ def frame_progress(label: str, *, quiet: bool = False) -> Iterator[Report | None
             super().__init__("")
 
         def render(self, task: Task):  # type: ignore[no-untyped-def]  # rich.text.Text, imported only here
-            speed = task.finished_speed or task.speed
-            self.text_format = f"{speed:.1f} frames/s" if speed else "... frames/s"
+            seconds = task.finished_time or task.elapsed  # from the start: the first clip is the slow one
+            speed = f"{task.completed / seconds:.1f}" if seconds and task.completed else "..."
+            self.text_format = f"{speed} frames/s"
             return super().render(task)
 
     columns = (
