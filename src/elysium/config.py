@@ -61,7 +61,8 @@ class LossSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """One training run. ``trainer`` is handed to transformers' ``TrainingArguments`` as it is."""
+    """One training run. ``trainer`` is handed to transformers' ``TrainingArguments`` as it is. ``muon_lr`` above 0 trains
+    weight matrices with Muon at that rate and the rest with AdamW at ``trainer.learning_rate``."""
 
     output_dir: Path
     seed: int = 0
@@ -70,6 +71,7 @@ class TrainConfig(_Strict):
     data: DataSection = DataSection()
     phases: tuple[Phase, ...] = (Phase(until=1.0, frames=2),)
     loss: LossSection = LossSection()
+    muon_lr: float = Field(0.0, ge=0)
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("phases")

@@ -33,6 +33,7 @@ from elysium.model.presets import build_nano, nano_config, nano_processor, numbe
 from elysium.training.collate import Collator
 from elysium.training.features import FeatureCache, render_cache, tower_encoder
 from elysium.training.loss import AnswerLoss, GateLoss, LossParts, teacher_forced_boxes
+from elysium.training.optimizer import MuonAdamW
 from elysium.training.samples import SampleDataset
 
 _VAL_SAMPLES = 640
@@ -140,6 +141,16 @@ class ElysiumTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Muon and AdamW, unless the configuration leaves ``muon_lr`` at 0: then what ``TrainingArguments`` says."""
+        if not self.config.muon_lr:
+            return super().create_optimizer()
+        if self.optimizer is None:
+            names = self.model.named_parameters()
+            args = self.args
+            self.optimizer = MuonAdamW(names, self.config.muon_lr, args.learning_rate, args.weight_decay)
+        return self.optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
