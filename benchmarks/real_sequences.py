@@ -47,15 +47,19 @@ def main() -> None:
         rows[folder.name] = {"hold": sequence_scores(hold_first_box(truth), truth)}
         for task in options.tasks:
             target = {"boxes": truth[:1]} if task == "SOT" else {"expression": words}
-            tracked = model.track(folder / "frames", max_frames=len(truth), search_window=options.search_window, **target)
+            tracked = model.track(
+                folder / "frames", max_frames=len(truth), search_window=options.search_window, **target
+            )
             boxes = tracked.tracks[0].boxes_xyxy
             rows[folder.name][task] = sequence_scores(boxes, truth[: len(boxes)], count_first=task == "SOT")
         print(folder.name, {k: round(v.auc, 1) for k, v in rows[folder.name].items()}, flush=True)
     means = {key: asdict(mean_scores(row[key] for row in rows.values())) for key in ("hold", *options.tasks)}
     print({k: round(v["auc"], 2) for k, v in means.items()})
     sequences = {name: {k: round(v.auc, 2) for k, v in row.items()} for name, row in rows.items()}
-    results.write(options.name, {"search_window": options.search_window, "limit": options.limit, "mean": means,
-                                 "auc_by_sequence": sequences})
+    results.write(
+        options.name,
+        {"search_window": options.search_window, "limit": options.limit, "mean": means, "auc_by_sequence": sequences},
+    )
 
 
 if __name__ == "__main__":

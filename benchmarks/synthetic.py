@@ -75,11 +75,20 @@ def main() -> None:
     model = Elysium.from_pretrained(options.model, threads=options.threads)
     assets = AssetLibrary.from_folder(options.assets, "val")
     sot = score_sot(model, ClipGenerator(SynthConfig(size_px=SIZE_PX), assets, seed=SOT_SEED), options.clips)
-    crowd = SynthConfig(size_px=SIZE_PX, min_objects=4, max_objects=4, patch_share=0.0, region_probability=0.0,
-                        one_kind_probability=0.0, leave_probability=0.0)
+    crowd = SynthConfig(
+        size_px=SIZE_PX,
+        min_objects=4,
+        max_objects=4,
+        patch_share=0.0,
+        region_probability=0.0,
+        one_kind_probability=0.0,
+        leave_probability=0.0,
+    )
     rsot = score_rsot(model, ClipGenerator(crowd, assets, seed=RSOT_SEED), options.clips)
-    print(f"SOT AUC {sot['model']['auc']:.1f} (hold {sot['hold']['auc']:.1f}); "
-          f"RSOT found {100 * rsot['found']:.0f} %, AUC {rsot['model']['auc']:.1f}; REC {100 * rsot['rec_accuracy']:.0f} %")
+    print(
+        f"SOT AUC {sot['model']['auc']:.1f} (hold {sot['hold']['auc']:.1f}); "
+        f"RSOT found {rsot['found']:.0%}, AUC {rsot['model']['auc']:.1f}; REC {rsot['rec_accuracy']:.0%}"
+    )
     results.write(options.name, {"SOT": sot, "RSOT": rsot})
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config, tiny_model_and_processor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from elysium.errors import InputError, ModelError
 from elysium.language import prompts
 from elysium.model import ElysiumConfig, ElysiumForConditionalGeneration, ElysiumImageProcessor
+from tiny import tiny_config, tiny_model_and_processor
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +45,7 @@ def test_batched_logits_equal_single_ones(gate):
         together = model(**both, position_ids=positions).logits
         for row in (0, 1):
             alone = model(**make([row])).logits[0]
-            assert torch.allclose(together[row, -len(alone):], alone, atol=1e-5)
+            assert torch.allclose(together[row, -len(alone) :], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("gate", ["mlp", "prompt"])
@@ -53,7 +53,9 @@ def test_generate_cached_equals_uncached(gate):
     model, processor = tiny_model_and_processor(gate)
     batch = requests(processor, marks=gate == "prompt")([0, 1])
     cached = model.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=-1)
-    assert torch.equal(cached, model.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=-1, use_cache=False))
+    assert torch.equal(
+        cached, model.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=-1, use_cache=False)
+    )
     assert cached.shape[1] == batch["input_ids"].shape[1] + 12
 
 
@@ -109,8 +111,9 @@ def test_chat_template_gives_the_processors_ids():
     for part in chat[0]["content"]:
         if part["type"] == "image":
             part["image"] = next(pictures)
-    by_chat = processor.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=True,
-                                            return_tensors="pt")
+    by_chat = processor.apply_chat_template(
+        chat, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
     by_hand = processor(prompts.build_prompt(task, 3, question), images=images)
     assert torch.equal(by_chat["input_ids"], by_hand["input_ids"])
     assert torch.equal(by_chat["pixel_values"], by_hand["pixel_values"])

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny import tiny_config, tiny_model_and_processor
 
 from elysium.errors import ModelError
 from elysium.model.configuration import SelectorConfig
 from elysium.model.gates import LegacyGate, PromptContext, PromptGate
 from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
 from elysium.model.selector import TSelector
+from tiny import tiny_config, tiny_model_and_processor
 
 N, C = 16, 8
 
@@ -127,8 +127,13 @@ def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
     torch.manual_seed(0)
     gate, tokens = PromptGate(C, N, 8, 6), torch.randn(5, N, C)
     rows = torch.tensor([0, 0, 1, 1, 2])  # a region, words, neither
-    context = PromptContext(rows, torch.tensor([[0.1, 0.1, 0.6, 0.7]]), torch.tensor([0]),
-                            torch.tensor([[0.0] * 6, [1.0] * 6, [0.0] * 6]), torch.tensor([False, True, False]))
+    context = PromptContext(
+        rows,
+        torch.tensor([[0.1, 0.1, 0.6, 0.7]]),
+        torch.tensor([0]),
+        torch.tensor([[0.0] * 6, [1.0] * 6, [0.0] * 6]),
+        torch.tensor([False, True, False]),
+    )
     together = gate(tokens, context).logits
     region = PromptContext(rows[:2], context.region_boxes, context.region_frames)
     words = PromptContext(torch.tensor([0, 0]), query=torch.ones(1, 6), has_query=torch.tensor([True]))

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model_and_processor, tiny_tokenizer
 
 from elysium.config import LossSection, Phase, load_train_config
 from elysium.errors import InputError
@@ -15,6 +14,7 @@ from elysium.training.collate import IGNORED, Collator, gate_targets, number_ker
 from elysium.training.features import FeatureCache
 from elysium.training.loss import AnswerLoss, GateLoss, teacher_forced_boxes
 from elysium.training.samples import Sample, SampleDataset, draw_frames
+from tiny import tiny_model_and_processor, tiny_tokenizer
 
 GRID = 4
 
@@ -28,7 +28,9 @@ def sample(task: Task, answer: str, frames: int, boxes=None, region=None, query=
 def processor():
     """A tiny processor whose tokenizer writes every number 0..100 as one token."""
     _, made = tiny_model_and_processor("prompt")
-    made.tokenizer = train_nano_tokenizer(["the red car moving to the left"] * 9, 480, phrases=("Frame ", ": [", "], Frame "))
+    made.tokenizer = train_nano_tokenizer(
+        ["the red car moving to the left"] * 9, 480, phrases=("Frame ", ": [", "], Frame ")
+    )
     made.image_token_id = made.tokenizer.convert_tokens_to_ids("<image>")
     made.region_token_id = made.tokenizer.convert_tokens_to_ids("<region>")
     return made
@@ -41,8 +43,12 @@ def collator(processor):
 
 def test_loss_falls_on_the_answer_and_its_end_token_alone(collator, processor):
     answer = "Frame 1: [10,20,50,60], Frame 2: [0,0,0,0]."
-    batch = collator([sample(Task.SOT, answer, 2, prompt="USER: Frame 1: <image>, Frame 2: <image>\nfollowASSISTANT:"),
-                      sample(Task.REG, "the red car", 1)])
+    batch = collator(
+        [
+            sample(Task.SOT, answer, 2, prompt="USER: Frame 1: <image>, Frame 2: <image>\nfollowASSISTANT:"),
+            sample(Task.REG, "the red car", 1),
+        ]
+    )
     for row, text in enumerate((answer, "the red car")):
         labels = batch["labels"][row]
         assert processor.tokenizer.decode(labels[labels != IGNORED]) == text + "</s>"
@@ -53,15 +59,21 @@ def test_loss_falls_on_the_answer_and_its_end_token_alone(collator, processor):
 
 
 def test_positions_count_real_tokens_only(collator):
-    batch = collator([sample(Task.REG, "the red car", 1), sample(Task.REC, "[1,2,3,4]", 1, prompt="USER: <image>\nwhere?")])
+    batch = collator(
+        [sample(Task.REG, "the red car", 1), sample(Task.REC, "[1,2,3,4]", 1, prompt="USER: <image>\nwhere?")]
+    )
     for ids, mask in zip(batch["position_ids"], batch["attention_mask"], strict=True):
         assert ids[mask == 1].tolist() == list(range(int(mask.sum())))
 
 
 def test_regions_point_at_the_first_frame_of_their_request(collator):
     box = np.array([0.1, 0.2, 0.5, 0.6])
-    batch = collator([sample(Task.RSOT, "Frame 1: [1,2,3,4].", 3, query="the red car"),
-                      sample(Task.SOT, "Frame 1: [1,2,3,4].", 2, region=box)])
+    batch = collator(
+        [
+            sample(Task.RSOT, "Frame 1: [1,2,3,4].", 3, query="the red car"),
+            sample(Task.SOT, "Frame 1: [1,2,3,4].", 2, region=box),
+        ]
+    )
     assert batch["region_frames"].tolist() == [3]
     assert batch["frame_counts"].tolist() == [3, 2]
     assert batch["query_mask"].sum(dim=1).tolist()[1] == 0 < batch["query_mask"].sum(dim=1).tolist()[0]
@@ -78,7 +90,9 @@ def test_gate_targets_by_hand():
 def test_number_kernel():
     kernel = number_kernel(1.0)
     assert torch.allclose(kernel.sum(dim=1), torch.ones(101))
-    assert kernel[50].argmax() == 50 and torch.isclose(kernel[50, 51] / kernel[50, 50], torch.tensor(np.exp(-0.5)).float())
+    assert kernel[50].argmax() == 50 and torch.isclose(
+        kernel[50, 51] / kernel[50, 50], torch.tensor(np.exp(-0.5)).float()
+    )
     assert torch.equal(number_kernel(0), torch.eye(101))
 
 
@@ -101,7 +115,9 @@ def test_answer_loss_by_hand():
 
 def test_votes_are_measured_in_object_sizes():
     boxes = torch.tensor([[0.2, 0.2, 0.4, 0.6]])
-    votes = torch.tensor([[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]])  # half a width off; nonsense outside the object
+    votes = torch.tensor(
+        [[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]]
+    )  # half a width off; nonsense outside the object
     gate = GateLoss(torch.zeros(1, 2), votes, torch.tensor([[1.0, 0.0]]), boxes)
     assert torch.isclose(gate.voting(), torch.tensor(0.25))
 
@@ -110,7 +126,7 @@ def test_teacher_forced_boxes_are_read_where_the_numbers_stand():
     logits = torch.zeros(1, 6, 20)
     for place, token in enumerate((12, 13, 14, 15)):
         logits[0, place + 1, token] = 5
-    predicted, true = teacher_forced_boxes(logits, torch.tensor([[-1, 7, 8, 9, 9]]), list(range(10, 20)))
+    predicted, true = teacher_forced_boxes(logits, torch.tensor([[-1, 7, 8, 9, 9]]), torch.arange(10, 20))
     assert predicted.tolist() == [[2, 3, 4, 5]] and true.tolist() == [[7, 8, 9, 9]]
 
 
@@ -119,8 +135,10 @@ def cache(tmp_path):
     """Two clips of eight frames with two objects each; the feature of a frame is its number."""
     boxes = [[round(0.1 + 0.02 * t, 3), 0.2, round(0.4 + 0.02 * t, 3), 0.6] for t in range(8)]
     gone = [*boxes[:6], None, None]
-    items = [{"noun": "car", "boxes_xyxyn": boxes, "expressions": ["the red car"], "description": "a red car"},
-             {"noun": "patch", "boxes_xyxyn": gone, "expressions": [], "description": "a patch"}]
+    items = [
+        {"noun": "car", "boxes_xyxyn": boxes, "expressions": ["the red car"], "description": "a red car"},
+        {"noun": "patch", "boxes_xyxyn": gone, "expressions": [], "description": "a patch"},
+    ]
     (tmp_path / "labels-00000.json").write_text(json.dumps([items, items]))
     np.save(tmp_path / "features-00000.npy", np.arange(8, dtype=np.float16).reshape(1, 8, 1).repeat(2, axis=0))
     return FeatureCache(tmp_path, 2)

@@ -30,15 +30,24 @@ def tiny_config(gate: str = "mlp", vocab_size: int = 600, num_tokens: int = 5) -
     marks = {"image_token_id": vocab_size, "region_token_id": vocab_size + 1}
     if gate == "prompt":
         tower = MobileNetV2Config(tf_padding=False, depth_multiplier=0.35, image_size=64)
-        selector = {"gate": gate, "num_tokens": num_tokens, "hidden_size": 16, "noise": 0.0,
-                    "position_embedding": True, "annotate": True}
+        selector = {
+            "gate": gate,
+            "num_tokens": num_tokens,
+            "hidden_size": 16,
+            "noise": 0.0,
+            "position_embedding": True,
+            "annotate": True,
+        }
         return ElysiumConfig(tower, text, 64, (4, 11), False, 4, True, selector, region_tokens=1, **marks)
-    tower = CLIPVisionConfig(hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
-                             image_size=56, patch_size=14)
+    tower = CLIPVisionConfig(
+        hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
+    )
     return ElysiumConfig(tower, text, 56, selector={"gate": gate, "num_tokens": num_tokens, "hidden_size": 16}, **marks)
 
 
-def tiny_model_and_processor(gate: str = "mlp", seed: int = 0) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+def tiny_model_and_processor(
+    gate: str = "mlp", seed: int = 0
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """A tiny model in eval mode, float32, and its processor."""
     tokenizer = tiny_tokenizer()
     config = tiny_config(gate, len(tokenizer) - 2)

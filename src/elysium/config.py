@@ -6,6 +6,7 @@ Does not know: torch, models, what the values do.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,11 @@ class Phase(_Strict):
 
 
 class LossSection(_Strict):
-    """Weights of the loss: numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of
-    a box answer; ``gate`` the prompt gate's question whether a token lies in the object, ``votes`` the boxes its tokens vote for."""
+    """Weights of the loss.
+
+    Numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of a box answer;
+    ``gate`` the prompt gate's question whether a token lies in the object, ``votes`` the boxes its tokens vote for.
+    """
 
     number_sigma: float = Field(1.0, ge=0)
     template: float = Field(0.1, ge=0)
@@ -61,8 +65,11 @@ class LossSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """One training run. ``trainer`` is handed to transformers' ``TrainingArguments`` as it is. ``muon_lr`` above 0 trains
-    weight matrices with Muon at that rate and the rest with AdamW at ``trainer.learning_rate``."""
+    """One training run.
+
+    ``trainer`` is handed to transformers' ``TrainingArguments`` as it is. ``muon_lr`` above 0 trains weight matrices
+    with Muon at that rate and the rest with AdamW at ``trainer.learning_rate``.
+    """
 
     output_dir: Path
     seed: int = 0
@@ -77,7 +84,7 @@ class TrainConfig(_Strict):
     @field_validator("phases")
     @classmethod
     def _phases_end(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
-        if not phases or phases[-1].until != 1.0 or any(a.until >= b.until for a, b in zip(phases, phases[1:], strict=False)):
+        if not phases or phases[-1].until != 1.0 or any(a.until >= b.until for a, b in pairwise(phases)):
             raise ValueError("phases must rise and the last must have until: 1.0")
         return phases
 

@@ -3,7 +3,13 @@
 Knows: configuration, modules, processor. Does not know: inference, data, training.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
 
 from elysium.model.configuration import ElysiumConfig, SelectorConfig
 from elysium.model.image_processing import ElysiumImageProcessor

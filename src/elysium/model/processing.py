@@ -120,8 +120,10 @@ class ElysiumProcessor(ProcessorMixin):
         counts = [prompt.count(MARK_IMAGE) for prompt in prompts]
         frames = _flatten(images)
         if len(frames) != sum(counts):
-            raise ModelError(f"the prompts have {sum(counts)} {MARK_IMAGE} marks but {len(frames)} frames were given",
-                             "give one frame per mark")
+            raise ModelError(
+                f"the prompts have {sum(counts)} {MARK_IMAGE} marks but {len(frames)} frames were given",
+                "give one frame per mark",
+            )
         if frames:
             data["pixel_values"] = self.image_processor(frames)["pixel_values"]
             data["frame_counts"] = torch.tensor(counts)

@@ -50,7 +50,8 @@ class TSelector(nn.Module):
     @property
     def looks_at(self) -> frozenset[Sight]:
         """What the choice depends on beyond constants: caches of kept tokens must key on it."""
-        return self.gate.looks_at
+        sight: frozenset[Sight] = self.gate.looks_at  # type: ignore[assignment]
+        return sight
 
     @property
     def note_size(self) -> int:
@@ -61,7 +62,9 @@ class TSelector(nn.Module):
         """Select ``k`` (default: the configuration's) of the N tokens of each frame (F, N, C)."""
         k = self.config.num_tokens if k is None else k
         if not 1 <= k <= tokens.shape[1]:
-            raise ModelError(f"cannot keep {k} of {tokens.shape[1]} visual tokens", "choose k between 1 and that number")
+            raise ModelError(
+                f"cannot keep {k} of {tokens.shape[1]} visual tokens", "choose k between 1 and that number"
+            )
         if self.config.position_embedding:
             tokens = tokens + code_2d(round(self.num_tokens**0.5), tokens.shape[-1], tokens.device).to(tokens.dtype)
         with torch.autocast(tokens.device.type, enabled=False):

@@ -51,8 +51,10 @@ class VisionEncoder(nn.Module):
 
     def _folded_channels(self, channels: int, side: int) -> int:
         if side > self.grid and side % self.grid:
-            raise ModelError(f"a feature map of side {side} does not fold into a grid of {self.grid}",
-                             "choose vision_grid so that it divides the finer maps")
+            raise ModelError(
+                f"a feature map of side {side} does not fold into a grid of {self.grid}",
+                "choose vision_grid so that it divides the finer maps",
+            )
         return channels * (side // self.grid) ** 2 if side > self.grid else channels
 
     def _hidden(self, tower: nn.Module, pixel_values: Tensor) -> list[Tensor]:

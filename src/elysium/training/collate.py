@@ -29,8 +29,9 @@ class Collator:
         self.value_of = {token: value for value, token in enumerate(number_ids)}
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """``input_ids, attention_mask, position_ids, labels`` (B, L), ``number_values`` (B, L) with -1 where the
-        label is no number of a box, the features of all frames, regions, queries, ``gate_targets`` (F, N) and ``gate_boxes`` (F, 4)."""
+        """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L), -1 where the label is
+        no number of a box; features of all frames, regions, queries; ``gate_targets`` (F, N), ``gate_boxes`` (F, 4).
+        """
         prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
         answers = [self.processor.encode_answer(s.answer) for s in samples]
         batch = self._sequences(prompts, answers, samples)
@@ -57,7 +58,13 @@ class Collator:
             if sample.task.answers_boxes:
                 values[row, width - len(answer) :] = torch.tensor(self._box_values(answer))
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels, "number_values": values}
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "labels": labels,
+            "number_values": values,
+        }
 
     def _box_values(self, answer: list[int]) -> list[int]:
         """Value of each token that is a number inside brackets, -1 of every other (the frame number included)."""

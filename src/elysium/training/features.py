@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,14 +116,14 @@ def _to_json(clip: SynthClip) -> list[dict[str, object]]:
         for o in clip.objects
         if np.isfinite(o.boxes_xyxyn[:, 0]).sum() >= 2
     ]
-    return [{**asdict(o), "boxes_xyxyn": [None if np.isnan(b[0]) else b.tolist() for b in o.boxes_xyxyn]} for o in objects]
+    return [
+        {**asdict(o), "boxes_xyxyn": [None if np.isnan(b[0]) else b.tolist() for b in o.boxes_xyxyn]} for o in objects
+    ]
 
 
 def _read_labels(path: Path) -> list[ClipLabels]:
-    def label(item: dict[str, object]) -> ObjectLabel:
-        boxes = [[np.nan] * 4 if b is None else b for b in item["boxes_xyxyn"]]  # type: ignore[attr-defined]
-        return ObjectLabel(
-            str(item["noun"]), np.array(boxes, np.float32), tuple(item["expressions"]), str(item["description"])  # type: ignore[arg-type]
-        )
+    def label(item: dict[str, Any]) -> ObjectLabel:
+        boxes = [[np.nan] * 4 if b is None else b for b in item["boxes_xyxyn"]]
+        return ObjectLabel(item["noun"], np.array(boxes, np.float32), tuple(item["expressions"]), item["description"])
 
     return [ClipLabels(tuple(label(o) for o in clip)) for clip in json.loads(path.read_text(encoding="utf-8"))]

@@ -17,7 +17,8 @@ from elysium.training.collate import IGNORED, number_kernel
 
 @dataclass(frozen=True)
 class LossParts:
-    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``, ``gate``, ``votes``."""
+    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``; and what the
+    gate is taught, ``gate`` and ``votes``."""
 
     numbers: Tensor
     words: Tensor
@@ -26,7 +27,13 @@ class LossParts:
     votes: Tensor
 
     def total(self, weights: LossSection) -> Tensor:
-        return self.numbers + self.words + weights.template * self.template + weights.gate * self.gate + weights.votes * self.votes
+        return (
+            self.numbers
+            + self.words
+            + weights.template * self.template
+            + weights.gate * self.gate
+            + weights.votes * self.votes
+        )
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,8 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
-def teacher_forced_boxes(logits: Tensor, values: Tensor, number_ids: list[int]) -> tuple[Tensor, Tensor]:
+def teacher_forced_boxes(logits: Tensor, values: Tensor, number_ids: Tensor) -> tuple[Tensor, Tensor]:
     """(M, 4) arg-max boxes in bins at the number positions, and the true ones, row by row in order."""
     number = values >= 0
-    predicted = logits[:, :-1][number][:, torch.tensor(number_ids)].argmax(dim=-1)
+    predicted = logits[:, :-1][number][:, number_ids].argmax(dim=-1)
     return predicted.view(-1, 4), values[number].view(-1, 4)

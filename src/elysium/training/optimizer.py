@@ -38,7 +38,7 @@ class MuonAdamW(Optimizer):
             Muon(matrices, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             AdamW(others, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
         )
-        self.defaults: dict[str, Any] = {}
+        self.defaults = {}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -57,10 +57,10 @@ class MuonAdamW(Optimizer):
         for part in self.parts:
             part.zero_grad(set_to_none)
 
-    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self) -> dict[str, Any]:
         return {"muon": self.parts[0].state_dict(), "adamw": self.parts[1].state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.parts[0].load_state_dict(state_dict["muon"])
         self.parts[1].load_state_dict(state_dict["adamw"])
 

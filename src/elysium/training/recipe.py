@@ -9,20 +9,15 @@ Knows: the order of things. Does not know: how clips look, what is in a sample, 
 
 from __future__ import annotations
 
-import json
 import re
-
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import cv2
 import torch
-from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from elysium.boxes import iou
 from elysium.config import DataSection, TrainConfig, load_train_config
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.errors import InputError
@@ -32,9 +27,9 @@ from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.presets import build_nano, nano_config, nano_processor, number_token_ids, train_nano_tokenizer
 from elysium.training.collate import Collator
 from elysium.training.features import FeatureCache, render_cache, tower_encoder
-from elysium.training.loss import AnswerLoss, GateLoss, LossParts, teacher_forced_boxes
-from elysium.training.optimizer import MuonAdamW
+from elysium.training.loss import AnswerLoss
 from elysium.training.samples import SampleDataset
+from elysium.training.trainer import ElysiumTrainer, JsonLog
 
 _VAL_SAMPLES = 640
 _VAL_SEED = 977
@@ -64,16 +59,18 @@ def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
     processor = nano_processor(_placeholder_tokenizer(), model.config)
     encode = tower_encoder(model, processor.image_processor)
 
-    def cache(split: str, clips: int, seed: int) -> FeatureCache:
+    def cache(split: Literal["train", "val"], clips: int, seed: int) -> FeatureCache:
         return render_cache(data.cache_dir / split, clips, clip_generator(data, split, seed), encode)
 
     return cache("train", data.train_clips, data.seed), cache("val", data.val_clips, data.seed + 1)
 
 
-def clip_generator(data: DataSection, split: str, seed: int) -> ClipGenerator:
+def clip_generator(data: DataSection, split: Literal["train", "val"], seed: int) -> ClipGenerator:
     """The generator of a split. Raises InputError when the asset folder is missing."""
     if data.assets is not None and not data.assets.is_dir():
-        raise InputError(f"no such asset folder: {data.assets}", "set data.assets to a folder, or null for drawn shapes only")
+        raise InputError(
+            f"no such asset folder: {data.assets}", "set data.assets to a folder, or null for drawn shapes only"
+        )
     library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
     image_size = nano_config(1).image_size
     return ClipGenerator(SynthConfig(**{"size_px": image_size, **data.synth}), library, seed=seed)
@@ -83,9 +80,7 @@ def _placeholder_tokenizer() -> PreTrainedTokenizerFast:
     return train_nano_tokenizer(["frame"], vocab_size=400)
 
 
-def prepare_model(
-    config: TrainConfig, cache: FeatureCache
-) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+def prepare_model(config: TrainConfig, cache: FeatureCache) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     """nano with a tokenizer trained on the run's words, or the model of ``model.path``; the tower is frozen.
 
     What training starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer.
@@ -112,7 +107,16 @@ def template_phrases() -> list[str]:
     tasks = (prompts.Task.SOT, prompts.Task.VIDEO_REG, prompts.Task.REC, prompts.Task.REG)
     questions = [prompts.TRACKING_RSOT_QUESTION, *(prompts.EVALUATION_QUESTIONS[task] for task in tasks)]
     parts = {part.rstrip() for q in questions for part in re.split(r"\{box\}|\{expression\}", q) if part.strip(" .")}
-    return [prompts.SYSTEM_SENTENCE + "USER: ", "ASSISTANT:", "Frame ", ", Frame ", ": ", ": [", "], Frame ", *sorted(parts)]
+    return [
+        prompts.SYSTEM_SENTENCE + "USER: ",
+        "ASSISTANT:",
+        "Frame ",
+        ", Frame ",
+        ": ",
+        ": [",
+        "], Frame ",
+        *sorted(parts),
+    ]
 
 
 def tokenizer_texts(cache: FeatureCache) -> list[str]:
@@ -133,99 +137,6 @@ def known_words(cache: FeatureCache) -> list[str]:
     return sorted(word for word, count in counts.items() if count >= 3)
 
 
-class ElysiumTrainer(Trainer):
-    """The Hugging Face Trainer with our loss, samples in the curriculum's order, and a teacher-forced validation."""
-
-    answer_loss: AnswerLoss
-    config: TrainConfig
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Muon and AdamW, unless the configuration leaves ``muon_lr`` at 0: then what ``TrainingArguments`` says."""
-        if not self.config.muon_lr:
-            return super().create_optimizer()
-        if self.optimizer is None:
-            names = self.model.named_parameters()
-            args = self.args
-            self.optimizer = MuonAdamW(names, self.config.muon_lr, args.learning_rate, args.weight_decay)
-        return self.optimizer
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        parts, logits = self.loss_parts(model, dict(inputs))
-        self._remember(parts)
-        total = parts.total(self.config.loss)
-        return (total, {"logits": logits}) if return_outputs else total
-
-    def loss_parts(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[LossParts, Tensor]:
-        """Loss parts and the logits (B, T+1, V) that predict the last T tokens, T the longest answer."""
-        labels, values, targets, boxes = (inputs.pop(k) for k in ("labels", "number_values", "gate_targets", "gate_boxes"))
-        longest = int((labels != -100).sum(dim=1).max())
-        output = model(**inputs, logits_to_keep=longest + 1, use_cache=False)
-        gate = GateLoss(output.selector_logits, output.votes, targets, boxes)
-        parts = self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate)
-        return parts, output.logits
-
-    def _remember(self, parts: LossParts) -> None:
-        sums = self.__dict__.setdefault("_part_sums", {})
-        for name, value in vars(parts).items():
-            total, count = sums.get(name, (0.0, 0))
-            sums[name] = (total + float(value.detach()), count + 1) if name != "words" or value > 0 else (total, count)
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        for name, (total, count) in self.__dict__.pop("_part_sums", {}).items():
-            if count and "loss" in logs:
-                logs[f"loss_{name}"] = round(total / count, 4)
-        super().log(logs, *args, **kwargs)
-
-    @torch.inference_mode()
-    def evaluate(self, eval_dataset: Any = None, **kwargs: Any) -> dict[str, float]:
-        """Teacher-forced scores on validation clips: mean IoU of the boxes after the first, by task."""
-        self.model.eval()
-        scores = teacher_forced_scores(self, eval_dataset if eval_dataset is not None else self.eval_dataset)
-        self.model.train()
-        self.log({f"val_{name}": round(value, 4) for name, value in scores.items()})
-        return scores
-
-
-def teacher_forced_scores(trainer: ElysiumTrainer, datasets: dict[str, SampleDataset]) -> dict[str, float]:
-    """Mean IoU (0..1) with every earlier token given: of frames 2..n for SOT, of all frames for RSOT and REC; and
-    for SOT of holding the prompted box. ``gate``: share of the object's tokens that were kept."""
-    scores: dict[str, float] = {}
-    for name, dataset in datasets.items():
-        model_iou, hold_iou = [], []
-        for start in range(0, len(dataset), dataset.batch_size):
-            inputs = trainer.data_collator([dataset[i] for i in range(start, min(start + dataset.batch_size, len(dataset)))])
-            values, counts = inputs["number_values"], inputs["frame_counts"]
-            _, logits = trainer.loss_parts(trainer.model, dict(inputs))
-            predicted, true = teacher_forced_boxes(logits, values[:, -logits.shape[1] + 1 :], trainer.answer_loss.number_ids.tolist())
-            frames = int(counts[0])
-            predicted, true = (t.view(-1, frames, 4).numpy().astype(float) for t in (predicted, true))
-            first = 1 if name == "SOT" else 0
-            present = (true[:, first:].sum(axis=2) > 0).ravel()
-            held = true[:, :1].repeat(frames - first, axis=1).reshape(-1, 4)
-            model_iou += iou(predicted[:, first:].reshape(-1, 4), true[:, first:].reshape(-1, 4))[present].tolist()
-            hold_iou += iou(held, true[:, first:].reshape(-1, 4))[present].tolist()
-        scores[name] = sum(model_iou) / len(model_iou)
-        if name == "SOT":
-            scores["SOT_hold"] = sum(hold_iou) / len(hold_iou)
-    return scores
-
-
-class JsonLog(TrainerCallback):
-    """Appends every logged line to ``log.jsonl`` in the output folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
-
-
 def build_trainer(
     config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor,
     train_cache: FeatureCache, val_cache: FeatureCache,
@@ -238,7 +149,9 @@ def build_trainer(
     arguments = TrainingArguments(output_dir=str(config.output_dir), **options)
     ids = number_token_ids(processor.tokenizer)
     step_samples = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    dataset = sample_dataset(config, train_cache, arguments.max_steps * step_samples, arguments.per_device_train_batch_size)
+    dataset = sample_dataset(
+        config, train_cache, arguments.max_steps * step_samples, arguments.per_device_train_batch_size
+    )
     trainer = ElysiumTrainer(
         model=model, args=arguments, train_dataset=dataset, eval_dataset=validation_sets(config, val_cache),
         data_collator=Collator(processor, ids, model.vision.grid),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,18 +97,17 @@ class SampleDataset(Dataset[Sample]):
         boxes: NDArray[np.float32],
     ) -> Sample:  # fmt: skip
         expression = str(rng.choice(item.expressions)) if task.needs_expression else None
-        prompted = self._prompt_box(rng, boxes[0]) if task.needs_box else None
         bins = [None if np.isnan(b[0]) else quantize(b[None])[0] for b in boxes]
-        box_text = None
-        if prompted is not None:
-            bins[0] = quantize(prompted[None])[0]
-            box_text = ELYSIUM.format_box(bins[0])
+        box_text, region = None, None
+        if task.needs_box:
+            prompted = quantize(self._prompt_box(rng, boxes[0])[None])[0]
+            bins[0], box_text = prompted, ELYSIUM.format_box(prompted)
+            region = prompted.astype(np.float64) / 100  # what inference will know
         question = build_question(
             task, box_text=box_text, expression=expression, region_mark=self.region_mark,
             rng=rng if rng.random() < self.paraphrase_share else None,
         )  # fmt: skip
         answer = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
-        region = None if prompted is None else bins[0].astype(np.float64) / 100  # what inference will know
         return Sample(task, build_prompt(task, len(boxes), question), answer, features, boxes, region, expression)
 
     def _prompt_box(self, rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -130,5 +128,3 @@ def draw_frames(rng: np.random.Generator, available: int, count: int, from_start
     last_start = available - 1 - interval * (count - 1)
     start = 0 if from_start else int(rng.integers(last_start + 1))
     return start + interval * np.arange(count)
-
-

@@ -62,7 +62,7 @@ def object_trajectory(
     velocity = speed * np.array([np.cos(heading), 0.75 * np.sin(heading)])
     push = speed * rng.uniform(0, 0.35)
     accelerations = np.stack([_wander(rng, steps, push), _wander(rng, steps, 0.75 * push)], 1)
-    centres = np.empty((num_frames, 2))
+    centres: NDArray[np.float64] = np.empty((num_frames, 2))
     centres[0] = start
     for k in range(steps):
         velocity = velocity + accelerations[k]

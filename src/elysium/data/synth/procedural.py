@@ -143,7 +143,7 @@ def _cropped(rgba: Image) -> Image:
 def blob_mask(rng: np.random.Generator, side: int) -> Image:
     """A random smooth outline, mask (side, side) 0..255."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    radii = np.ones(48)
+    radii: NDArray[np.float64] = np.ones(48)
     for wave in range(1, 6):
         radii += rng.normal(0, 0.28 / wave) * np.cos(wave * angles + rng.uniform(0, 6.3))
     radii = np.clip(radii, 0.25, None)
