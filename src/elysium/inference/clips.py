@@ -21,7 +21,8 @@ States of a frame: `tracked`, the model wrote a box, with a score of at least `m
 ever prompt anything.
 
 With a `search_window` an SOT question reads its clip through a square window around the prompting box instead
-of the full frame; answers are mapped back to source pixels.
+of the full frame, unless the window would be as wide as the frame's shorter side; answers are mapped back to
+source pixels.
 """
 
 from __future__ import annotations
@@ -224,9 +225,10 @@ class ClipSession:
         """SOT: `box` was seen in the first of `frames`."""
         images = [frame.image for frame in frames]
         affines = [Affine2d.full_frame(_wh(image)) for image in images]
-        if self.search_window is not None:
-            affines = [window_around(box, self.search_window, _wh(images[0]))] * len(images)
-            images = [cut_out(image, affines[0]) for image in images]
+        window = None if self.search_window is None else window_around(box, self.search_window, _wh(images[0]))
+        if window is not None and window.scale_x < min(_wh(images[0])):  # a wider one would only add grey
+            affines = [window] * len(images)
+            images = [cut_out(image, window) for image in images]
         marks = self.engine.region_marks
         bins = box_to_bins(box, affines[0], self.dialect.max_bin)
         question = build_question(Task.SOT, box_text=self.dialect.format_box(bins), region_mark=marks)
