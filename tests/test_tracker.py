@@ -174,10 +174,10 @@ def test_the_search_window_maps_back_to_source_pixels() -> None:
     assert "[16,33,84,67]" in engine.requests[0].prompt  # the box in per cents of the window
 
 
-@pytest.mark.parametrize(("ratio", "full"), [(3.5, False), (3.6, True)])
+@pytest.mark.parametrize(("ratio", "full"), [(3.4, False), (3.6, True)])
 def test_a_window_as_wide_as_the_frame_gives_way_to_the_full_frame(ratio: float, full: bool) -> None:
     """GIVEN is 28.28 px by its area; the frame is 200 x 100, and windows take whole pixels."""
-    engine = ScriptedEngine()
+    engine = ScriptedEngine(says())
     track(engine, 2, by_box(), search_window=ratio)
     assert (engine.requests[0].frames[0].shape[:2] == (100, 200)) is full
 

@@ -19,12 +19,7 @@ from transformers.utils import logging
 from elysium.errors import ElysiumError, ModelError
 
 BUNDLED = ("nano",)
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def load_pretrained(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -86,7 +81,11 @@ def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         with _silence():
             loaded: Any = ElysiumForConditionalGeneration.from_pretrained(
-                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+                path,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
             )
             processor = ElysiumProcessor.from_pretrained(path)
     except ElysiumError:
