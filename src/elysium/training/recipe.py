@@ -31,7 +31,7 @@ from elysium.training.loss import AnswerLoss
 from elysium.training.samples import SampleDataset
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 
-_VAL_SAMPLES = 640
+VAL_SAMPLES = 640
 _VAL_SEED = 977
 
 
@@ -174,7 +174,7 @@ def validation_sets(config: TrainConfig, cache: FeatureCache) -> dict[str, Sampl
     """Fixed samples of each box task on validation clips, with the evaluation questions and exact boxes."""
     frames = config.phases[-1:]
     return {
-        name: SampleDataset(cache, _VAL_SAMPLES // 4, 16, frames, {name: 1.0}, _VAL_SEED, 0.0, 0.0)
+        name: SampleDataset(cache, VAL_SAMPLES // 4, 16, frames, {name: 1.0}, _VAL_SEED, 0.0, 0.0)
         for name in ("SOT", "RSOT", "REC")
     }
 

@@ -1,0 +1,128 @@
+"""A whole training run at toy size: it makes a model that loads and tracks, and an interrupted run goes on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from elysium.errors import InputError
+from elysium.inference.pipelines import Elysium
+from elysium.model.presets import build_nano, mobilenet_state, train_nano_tokenizer
+from elysium.training import features, recipe
+from elysium.training.optimizer import MuonAdamW, is_matrix
+from elysium.training.trainer import ElysiumTrainer
+
+CONFIG = """
+output_dir: {out}
+threads: 1
+model: {{tower_weights: {weights}}}
+data: {{cache_dir: {cache}, train_clips: 8, val_clips: 4, synth: {{max_objects: 2}}}}
+phases: [{{until: 0.5, frames: 2}}, {{until: 1.0, frames: 3}}]
+muon_lr: 1.0e-3
+trainer: {{max_steps: 4, per_device_train_batch_size: 2, learning_rate: 1.0e-3, logging_steps: 1, save_steps: 2,
+          eval_strategy: steps, eval_steps: 4, disable_tqdm: true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """Random tower weights in the usual PyTorch layout, and a configuration writer; all runs share a cache."""
+    folder = tmp_path_factory.mktemp("recipe")
+    torch.manual_seed(0)
+    from transformers import MobileNetV2Config, MobileNetV2Model
+
+    tower = MobileNetV2Model(MobileNetV2Config(tf_padding=False), add_pooling_layer=False)
+    torch.save({f"t{i}": v for i, v in enumerate(tower.state_dict().values()) if v.ndim}, folder / "tower.pt")
+
+    def config(name: str):
+        path = folder / f"{name}.yaml"
+        path.write_text(CONFIG.format(out=folder / name, weights=folder / "tower.pt", cache=folder / "cache"))
+        return path, folder / name
+
+    return config
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(features, "SHARD_CLIPS", 4)
+    monkeypatch.setattr(recipe, "VAL_SAMPLES", 8)
+
+
+def losses(folder) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_run_makes_a_model_that_tracks(workshop):
+    path, out = workshop("whole")
+    final = recipe.run(path)
+    assert final == out / "final" and sorted(losses(out)) == [1, 2, 3, 4]
+    model = Elysium.from_pretrained(final)
+    result = model.track(np.zeros((3, 60, 80, 3), np.uint8), boxes=[[10, 10, 40, 50]])
+    assert result.num_frames == 3 and result.tracks[0].states[0] == "tracked"
+    assert "circle" in model.tracking["known_words"] or model.tracking["known_words"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_losses(workshop, monkeypatch):
+    whole, out_whole = workshop("whole")
+    if not (out_whole / "log.jsonl").exists():
+        recipe.run(whole)
+    path, out = workshop("broken")
+    honest, calls = ElysiumTrainer.compute_loss, []
+
+    def stops(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return honest(self, *args, **kwargs)
+
+    monkeypatch.setattr(ElysiumTrainer, "compute_loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(path)
+    monkeypatch.setattr(ElysiumTrainer, "compute_loss", honest)
+    recipe.run(path)  # from checkpoint-2
+    assert losses(out).keys() == losses(out_whole).keys()
+    for step, loss in losses(out_whole).items():
+        assert losses(out)[step] == pytest.approx(loss, rel=1e-6), step
+
+
+def test_every_weight_of_the_tower_is_found_and_others_are_refused(workshop, tmp_path):
+    tower = build_nano(train_nano_tokenizer(["a"], 420), workshop("x")[0].parent / "tower.pt").vision.tower
+    saved = torch.load(workshop("x")[0].parent / "tower.pt", weights_only=True)
+    found = (value for value in tower.state_dict().values() if value.ndim)
+    assert all(torch.equal(a, b) for a, b in zip(found, saved.values(), strict=True))
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(Exception, match="is no MobileNetV2"):
+        mobilenet_state(tower, tmp_path / "other.pt")
+
+
+def test_missing_steps_and_assets_are_said(workshop):
+    path, _ = workshop("nosteps")
+    with pytest.raises(InputError, match="max_steps"):
+        recipe.run(path, ["trainer.max_steps=0"])
+    with pytest.raises(InputError, match="no such asset folder"):
+        recipe.run(path, ["data.assets=/nowhere"])
+
+
+def test_muon_takes_matrices_and_survives_a_save():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Linear(16, 4))
+    assert [is_matrix(n, p) for n, p in module.named_parameters()] == [True, False, False, False]
+
+    def trained(steps: int, reload_at: int | None) -> torch.Tensor:
+        copy = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Linear(16, 4))
+        copy.load_state_dict(module.state_dict())
+        optimizer = MuonAdamW(copy.named_parameters(), 0.01, 0.01)
+        for step in range(steps):
+            if step == reload_at:
+                state = optimizer.state_dict()
+                optimizer = MuonAdamW(copy.named_parameters(), 0.5, 0.5)
+                optimizer.load_state_dict(state)
+            optimizer.zero_grad()
+            copy(torch.ones(3, 12) * (step + 1)).square().sum().backward()
+            optimizer.step()
+        return copy[0].weight.detach()
+
+    assert torch.equal(trained(4, None), trained(4, 2))
+    assert not torch.equal(trained(4, None), module[0].weight)
