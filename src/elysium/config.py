@@ -29,7 +29,11 @@ class ModelSection(_Strict):
 
 
 class DataSection(_Strict):
-    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``."""
+    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``; and what is asked of them.
+
+    ``box_jitter``: how far, in object sizes, a question's box is off in half of the samples. ``slip_share``: how many
+    of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.
+    """
 
     assets: Path | None = None
     cache_dir: Path = Path("runs/nano/cache")
@@ -42,6 +46,7 @@ class DataSection(_Strict):
     )
     paraphrase_share: float = Field(0.3, ge=0, le=1)
     box_jitter: float = Field(0.06, ge=0, le=0.5)
+    slip_share: float = Field(0.6, ge=0, le=1)
 
 
 class Phase(_Strict):

@@ -63,6 +63,10 @@ class GateResult:
     informed: Tensor | None = None
 
 
+def _mlp(num_channels: int, hidden_size: int, num_outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, num_outputs))
+
+
 class MlpGate(nn.Module):
     """The paper's gate: each token is scored by itself, ``MLP(token)``."""
 
@@ -70,7 +74,7 @@ class MlpGate(nn.Module):
 
     def __init__(self, num_channels: int, num_tokens: int, hidden_size: int, query_size: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(num_channels, hidden_size), nn.GELU(), nn.Linear(hidden_size, 1))
+        self.mlp = _mlp(num_channels, hidden_size, 1)
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         return GateResult(self.mlp(tokens).squeeze(-1))
@@ -133,14 +137,13 @@ class PromptGate(nn.Module):
         self.grid = round(num_tokens**0.5)
         self.fallback = MlpGate(num_channels, num_tokens, hidden_size, query_size)
         self.match = nn.Linear(num_channels, hidden_size, bias=False)
-        self.word_hidden = nn.Linear(num_channels, hidden_size)
-        self.word_key = nn.Linear(hidden_size, hidden_size)
-        self.word_reach = nn.Linear(hidden_size, 4)  # -> distances to left, top, right, bottom edge
+        self.word_key = _mlp(num_channels, hidden_size, hidden_size)
+        self.word_reach = _mlp(num_channels, hidden_size, 4)  # -> distances to left, top, right, bottom edge
         self.word_query = nn.Linear(query_size, hidden_size)
         self.match_scale = nn.Parameter(torch.tensor(3.0))  # log of the attention's sharpness, e^3 = 20
         self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
         self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
-        nn.init.constant_(self.word_reach.bias, -2.0)  # start with boxes of a quarter of the frame
+        nn.init.constant_(self.word_reach[-1].bias, -2.0)  # start with boxes of a quarter of the frame
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         if context is None or (context.region_boxes is None and context.query is None):
@@ -185,11 +188,10 @@ class PromptGate(nn.Module):
         rows = context.frame_rows
         asked = torch.ones_like(rows, dtype=torch.bool) if context.has_query is None else context.has_query[rows]
         frames = asked.nonzero().squeeze(-1)  # only rows that have words are scored
-        hidden = F.gelu(self.word_hidden(tokens[frames]))
-        keys = F.normalize(self.word_key(hidden), dim=-1)
+        keys = F.normalize(self.word_key(tokens[frames]), dim=-1)
         query = F.normalize(self.word_query(context.query.to(tokens.dtype)), dim=-1)[rows[frames]]
         scores = self.word_gain[0] * torch.einsum("fnh,fh->fn", keys, query) + self.word_gain[1]
-        reach = self.word_reach(hidden).sigmoid()
+        reach = self.word_reach(tokens[frames]).sigmoid()
         centres = grid_centres(self.grid, tokens.device).to(tokens.dtype)
         boxes = torch.cat([centres - reach[..., :2], centres + reach[..., 2:]], dim=-1).clamp(0, 1)
         return logits.index_copy(0, frames, scores), votes.index_copy(0, frames, boxes)

@@ -33,8 +33,7 @@ class Collator:
         no number of a box; features of all frames, regions, queries; ``gate_targets`` (F, N), ``gate_boxes`` (F, 4).
         """
         prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
-        answers = [self.processor.encode_answer(s.answer) for s in samples]
-        batch = self._sequences(prompts, answers, samples)
+        batch = self._sequences(prompts, samples)
         batch["vision_features"] = torch.from_numpy(np.concatenate([s.features for s in samples])).float()
         batch["frame_counts"] = torch.tensor([len(s.boxes) for s in samples])
         batch.update(self._regions(samples))
@@ -44,15 +43,16 @@ class Collator:
         batch["gate_boxes"] = boxes
         return batch
 
-    def _sequences(
-        self, prompts: list[list[int]], answers: list[list[int]], samples: Sequence[Sample]
-    ) -> dict[str, Tensor]:
+    def _sequences(self, prompts: list[list[int]], samples: Sequence[Sample]) -> dict[str, Tensor]:
+        answers = [self.processor.encode_answer(s.answer) for s in samples]
         width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
         shape = (len(prompts), width)
         ids, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
         mask, values = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
         for row, (prompt, answer, sample) in enumerate(zip(prompts, answers, samples, strict=True)):
-            ids[row, width - len(prompt) - len(answer) :] = torch.tensor(prompt + answer)
+            # Numbers are single tokens, so what is heard and what is to be said stand place by place.
+            heard = self.processor.encode_answer(sample.heard)
+            ids[row, width - len(prompt) - len(answer) :] = torch.tensor(prompt + heard)
             mask[row, width - len(prompt) - len(answer) :] = 1
             labels[row, width - len(answer) :] = torch.tensor(answer)
             if sample.task.answers_boxes:

@@ -51,12 +51,15 @@ class GateLoss:
         return F.binary_cross_entropy_with_logits(self.logits, self.targets)
 
     def voting(self) -> Tensor:
-        """Mean distance, in object sizes (at most 1), of the votes of the object's tokens from its box."""
+        """Mean of log(1 + d), d the distance in object sizes of the votes of the object's tokens from its box's edges.
+
+        The logarithm keeps far votes from ruling the mean; a cut-off would leave them without a gradient.
+        """
         if self.votes is None:
             return self.logits.new_zeros(())
         boxes = self.boxes.nan_to_num(0.0).unsqueeze(1)
         size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0.02).repeat(1, 1, 2)
-        error = ((self.votes - boxes).abs() / size).clamp_max(1).mean(dim=-1)
+        error = ((self.votes - boxes).abs() / size).log1p().mean(dim=-1)
         return (error * self.targets).sum() / self.targets.sum().clamp_min(1)
 
 

@@ -166,15 +166,26 @@ def sample_dataset(config: TrainConfig, cache: FeatureCache, num_samples: int, b
     """The training samples in the curriculum's order."""
     data = config.data
     return SampleDataset(
-        cache, num_samples, batch_size, config.phases, data.tasks, config.seed, data.paraphrase_share, data.box_jitter
+        cache,
+        num_samples,
+        batch_size,
+        config.phases,
+        data.tasks,
+        config.seed,
+        data.paraphrase_share,
+        data.box_jitter,
+        data.slip_share,
     )
 
 
 def validation_sets(config: TrainConfig, cache: FeatureCache) -> dict[str, SampleDataset]:
-    """Fixed samples of each box task on validation clips, with the evaluation questions and exact boxes."""
+    """Fixed samples of each box task on validation clips, with the evaluation questions and exact boxes.
+
+    Every box that the model hears of its answer is misplaced: hearing the right ones would flatter it.
+    """
     frames = config.phases[-1:]
     return {
-        name: SampleDataset(cache, VAL_SAMPLES // 4, 16, frames, {name: 1.0}, _VAL_SEED, 0.0, 0.0)
+        name: SampleDataset(cache, VAL_SAMPLES // 4, 16, frames, {name: 1.0}, _VAL_SEED, 0.0, 0.0, slip_share=1.0)
         for name in ("SOT", "RSOT", "REC")
     }
 

@@ -25,11 +25,16 @@ _IMAGE_TASKS = (Task.REC, Task.REG)
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt and its answer. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate."""
+    """One prompt and its answer.
+
+    ``heard`` is the answer as the model hears itself while it learns to continue: like ``answer``, but with some boxes
+    misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate.
+    """
 
     task: Task
     prompt: str
     answer: str
+    heard: str
     features: NDArray[np.float16]
     boxes: NDArray[np.float32]
     region: NDArray[np.float64] | None
@@ -41,7 +46,8 @@ class SampleDataset(Dataset[Sample]):
 
     def __init__(
         self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
-        seed: int = 0, paraphrase_share: float = 0.3, box_jitter: float = 0.06, region_mark: bool = True,
+        seed: int = 0, paraphrase_share: float = 0.3, box_jitter: float = 0.06, slip_share: float = 0.6,
+        region_mark: bool = True,
     ) -> None:  # fmt: skip
         self.cache = cache
         self.num_samples = num_samples
@@ -51,6 +57,7 @@ class SampleDataset(Dataset[Sample]):
         self.seed = seed
         self.paraphrase_share = paraphrase_share
         self.box_jitter = box_jitter
+        self.slip_share = slip_share
         self.region_mark = region_mark
 
     def __len__(self) -> int:
@@ -107,8 +114,26 @@ class SampleDataset(Dataset[Sample]):
             task, box_text=box_text, expression=expression, region_mark=self.region_mark,
             rng=rng if rng.random() < self.paraphrase_share else None,
         )  # fmt: skip
-        answer = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
-        return Sample(task, build_prompt(task, len(boxes), question), answer, features, boxes, region, expression)
+        answer = heard = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
+        if task.answers_boxes:
+            given = 1 if task is Task.SOT else 0  # frame 1 of SOT repeats the question
+            slipped = [box if i < given else self._slip(rng, box) for i, box in enumerate(bins)]
+            heard = answer_text(task, boxes=slipped)
+        return Sample(task, build_prompt(task, len(boxes), question), answer, heard, features, boxes, region, expression)
+
+    def _slip(self, rng: np.random.Generator, box: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """A box as the model may come to write it: sometimes off by a part of its size, sometimes anywhere.
+
+        A model that always hears the right box of the frame before learns to repeat it instead of looking, and
+        drifts away as soon as it hears its own.
+        """
+        if box is None or rng.random() >= self.slip_share:
+            return box
+        size = np.tile(box[2:] - box[:2], 2)
+        far = rng.random() < 0.35
+        shift = np.tile(rng.uniform(-60, 60, 2) if far else rng.normal(0, 0.35, 2) * size[:2], 2)
+        moved = np.clip(np.round(box + shift + rng.normal(0, 0.1, 4) * size), 0, 100).astype(np.int64)
+        return moved if (moved[2:] >= moved[:2]).all() and moved.any() else box
 
     def _prompt_box(self, rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.float64]:
         """The box of the question, a little off in half of the samples, as a tracker's own last box is."""
