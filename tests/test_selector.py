@@ -162,3 +162,25 @@ def test_unknown_gate_is_refused():
     with pytest.raises(ModelError, match="unknown selector gate 'magic'"):
         SelectorConfig(gate="magic")  # type: ignore[arg-type]
     assert tiny_config("mlp").selector_config.gate == "mlp"
+
+
+def test_voted_box_is_carried_side_by_side_and_only_where_something_was_asked():
+    torch.manual_seed(0)
+    module = TSelector(SelectorConfig(gate="prompt", num_tokens=6, hidden_size=8, annotate=True), C, N, 6).eval()
+    rows = torch.tensor([0, 0, 1])
+    context = PromptContext(rows, torch.tensor([[0.25, 0.25, 0.75, 1.0]]), torch.tensor([0]))
+    chosen = module(torch.randn(3, N, C), context=context)
+    assert chosen.notes.shape == (3, 6, module.note_size)
+    assert torch.equal(chosen.numbers[1], chosen.box[1][[0, 1, 2, 3, 0, 1]])
+    assert chosen.numbers[2].isnan().all() and not chosen.numbers[:2].isnan().any()
+    assert torch.allclose(chosen.box, (chosen.logits.softmax(-1).unsqueeze(-1) * chosen.votes).sum(1), atol=1e-6)
+
+
+def test_voted_numbers_look_like_the_tokens_of_the_answer():
+    model, _ = tiny_model_and_processor("prompt")
+    model.config.number_token_ids = list(range(5, 106))
+    table = model.get_input_embeddings().weight
+    embedded = model._embed_numbers(torch.tensor([[0.37, float("nan")]]))
+    around = torch.exp(-0.5 * (torch.arange(101) - 37.0) ** 2)
+    assert torch.allclose(embedded[0, 0], (around / around.sum()) @ table[5:106], atol=1e-6)
+    assert embedded[0, 1].abs().sum() == 0

@@ -102,7 +102,7 @@ def test_answer_loss_by_hand():
     loss = AnswerLoss(numbers, sigma=1.0)
     logits = torch.randn(1, 4, 110)
     labels, values = torch.tensor([[2, 53, 1]]), torch.tensor([[-1, 50, -1]])
-    gate = GateLoss(torch.zeros(1, 4), None, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4))
+    gate = GateLoss(torch.zeros(1, 4), None, None, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4))
     parts = loss(logits, labels, values, gate)
     log_probs = logits[0].log_softmax(-1)
     by_hand = -sum(number_kernel(1.0)[50, v] * log_probs[1, numbers[v]] for v in range(101))
@@ -115,11 +115,10 @@ def test_answer_loss_by_hand():
 
 def test_votes_are_measured_in_object_sizes():
     boxes = torch.tensor([[0.2, 0.2, 0.4, 0.6]])
-    votes = torch.tensor(
-        [[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]]
-    )  # half a width off; nonsense outside the object
-    gate = GateLoss(torch.zeros(1, 2), votes, torch.tensor([[1.0, 0.0]]), boxes)
-    assert torch.isclose(gate.voting(), torch.tensor(np.log(1.5) / 2).float())
+    # Half a width off; nonsense outside the object. The voted box is off by a width and by half a height.
+    votes = torch.tensor([[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]])
+    gate = GateLoss(torch.zeros(1, 2), votes, boxes + 0.2, torch.tensor([[1.0, 0.0]]), boxes)
+    assert torch.isclose(gate.voting(), torch.tensor(np.log(1.5) / 2 + (np.log(2) + np.log(1.5)) / 2).float())
 
 
 def test_teacher_forced_boxes_are_read_where_the_numbers_stand():

@@ -29,7 +29,7 @@ class ModelSection(_Strict):
 
 
 class DataSection(_Strict):
-    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``; and what is asked of them.
+    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``; and what is asked.
 
     ``box_jitter``: how far, in object sizes, a question's box is off in half of the samples. ``slip_share``: how many
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.

@@ -67,6 +67,8 @@ class ElysiumConfig(PreTrainedConfig):
         region_tokens: feature tokens that follow a box in the question (a square number), 0 for none.
         image_token_id, region_token_id: ids of the placeholders. They may lie outside the language model's
             vocabulary: their embeddings are always replaced, so no vocabulary is resized.
+        number_token_ids: ids of "0".."100" where each is one token; with ``selector.annotate`` the prompt gate's voted
+            coordinates are then written on kept tokens in these tokens' embeddings.
         tracking: defaults for the tracker (``clip_length``, ``search_window``, ``min_score``, ``known_words``).
     """
 
@@ -87,6 +89,7 @@ class ElysiumConfig(PreTrainedConfig):
         region_tokens: int = 0,
         image_token_id: int = 32000,
         region_token_id: int = 32001,
+        number_token_ids: list[int] | None = None,
         tracking: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +105,7 @@ class ElysiumConfig(PreTrainedConfig):
         self.region_tokens = region_tokens
         self.image_token_id = image_token_id
         self.region_token_id = region_token_id
+        self.number_token_ids = list(number_token_ids or [])
         self.tracking = dict(tracking or {})
         self._check()
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))

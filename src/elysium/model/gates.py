@@ -52,14 +52,15 @@ class GateResult:
 
     ``probability`` (F, N): how surely a token belongs to what was asked. ``mark`` (F, N): how much of the token
     lies in the given region, zero in all other frames. ``votes`` (F, N, 4): the box, in 0..1, that the token
-    would give to the object. ``informed`` (F,):
-    whether the frame's request gave a region or words, without which the evidence means nothing.
+    would give to the object, and ``box`` (F, 4) the mean of the votes, weighted by how well the tokens match.
+    ``informed`` (F,): whether the frame's request gave a region or words, without which the evidence means nothing.
     """
 
     logits: Tensor
     probability: Tensor | None = None
     mark: Tensor | None = None
     votes: Tensor | None = None
+    box: Tensor | None = None
     informed: Tensor | None = None
 
 
@@ -143,6 +144,7 @@ class PromptGate(nn.Module):
         self.match_scale = nn.Parameter(torch.tensor(3.0))  # log of the attention's sharpness, e^3 = 20
         self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
         self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
+        self.vote_gain = nn.Parameter(torch.tensor(1.0))  # how much better matches outweigh worse ones
         nn.init.constant_(self.word_reach[-1].bias, -2.0)  # start with boxes of a quarter of the frame
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
@@ -164,7 +166,8 @@ class PromptGate(nn.Module):
             informed = informed | context.has_query[context.frame_rows]
         if not bool(informed.all()):
             logits = torch.where(informed.unsqueeze(-1), logits, self.fallback(tokens, context).logits)
-        return GateResult(logits, logits.sigmoid(), marks, votes, informed)
+        box = torch.einsum("fn,fnc->fc", (self.vote_gain * logits).softmax(dim=-1), votes)
+        return GateResult(logits, logits.sigmoid(), marks, votes, box, informed)
 
     def _regions(self, tokens: Tensor, context: PromptContext) -> tuple[Tensor, Tensor, Tensor]:
         """Of each frame: (F, N) coverage of its tokens by its region, relative to the best covered; (F, 4) the region;

@@ -40,7 +40,7 @@ FEATURE_KEYS = (
 @dataclass
 class ElysiumOutput(ModelOutput):
     """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)
-    and, from a prompt gate, ``votes`` (F, N, 4)."""
+    and, from a prompt gate, ``votes`` (F, N, 4) and their mean ``voted_box`` (F, 4)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -50,6 +50,7 @@ class ElysiumOutput(ModelOutput):
     selector_logits: Tensor | None = None
     selected: Tensor | None = None
     votes: Tensor | None = None
+    voted_box: Tensor | None = None
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
@@ -80,6 +81,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         self.projector = build_projector(config.projector_type, channels, width)
         annotate = config.selector_config.annotate
         self.annotation = nn.Linear(self.selector.note_size, width) if annotate else None
+        self.number_scale = nn.Parameter(torch.tensor(10.0)) if annotate and config.number_token_ids else None
         self.query_score = nn.Linear(width, 1) if config.selector_config.gate == "prompt" else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
@@ -113,7 +115,21 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         embeddings = self.projector(selection.tokens)
         if self.annotation is not None and selection.notes is not None:
             embeddings = embeddings + self.annotation(selection.notes.to(embeddings.dtype))
+        if self.number_scale is not None and selection.numbers is not None:
+            embeddings = embeddings + self.number_scale * self._embed_numbers(selection.numbers).to(embeddings.dtype)
         return embeddings, selection
+
+    def _embed_numbers(self, numbers: Tensor) -> Tensor:
+        """Numbers (...) in 0..1 -> (..., W) in the language model's own embeddings of 0..100; zero for NaN.
+
+        Mixed by a Gaussian of one bin, so that a voted coordinate looks like the token that the answer would write.
+        """
+        table = self.get_input_embeddings().weight[self.config.number_token_ids]
+        bins = torch.arange(len(table), device=numbers.device)
+        known = ~numbers.isnan()
+        distance = numbers.nan_to_num(0.0).unsqueeze(-1) * (len(table) - 1) - bins
+        weights = (-0.5 * distance.square()).softmax(dim=-1) * known.unsqueeze(-1)
+        return weights.to(table.dtype) @ table
 
     def embed(self, input_ids: Tensor, **features: Any) -> tuple[Tensor, Selection | None]:
         """Input embeddings (B, L, W) of text with every placeholder filled, and the selection (None without frames)."""
@@ -249,6 +265,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             selector_logits=None if selection is None else selection.logits,
             selected=None if selection is None else selection.indices,
             votes=None if selection is None else selection.votes,
+            voted_box=None if selection is None else selection.box,
         )  # fmt: skip
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:

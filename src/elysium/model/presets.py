@@ -81,7 +81,9 @@ def build_nano(
     tokenizer: PreTrainedTokenizerFast, tower_weights: Path | None = None
 ) -> ElysiumForConditionalGeneration:
     """An untrained nano whose tower has ImageNet weights and whose number embeddings are codes of the numbers."""
-    model = ElysiumForConditionalGeneration(nano_config(len(tokenizer) - 2))
+    config = nano_config(len(tokenizer) - 2)
+    config.number_token_ids = number_token_ids(tokenizer)
+    model = ElysiumForConditionalGeneration(config)
     model.vision.tower.load_state_dict(mobilenet_state(model.vision.tower, tower_weights or find_tower_weights()))
     init_number_embeddings(model, number_token_ids(tokenizer))
     return model

@@ -23,19 +23,36 @@ from elysium.model.positions import code_1d, code_2d, grid_centres
 
 _CODE_CHANNELS = 64  # as in number embeddings (presets), so that reading a coordinate off a note is a linear map
 _SCALARS = 3
+_MOST_FRAMES = 32  # frame numbers are coded as a share of it
 
 
 @dataclass
 class Selection:
     """Kept tokens (F, k, C), their raster places (F, k) ascending, all logits (F, N) in float32, and optionally
     ``notes`` (F, k, A), what the selector knows about each kept token, for the annotation embedding, and the
-    prompt gate's ``votes`` (F, N, 4)."""
+    prompt gate's ``votes`` (F, N, 4) and their mean ``box`` (F, 4)."""
 
     tokens: Tensor
     indices: Tensor
     logits: Tensor
     notes: Tensor | None = None
     votes: Tensor | None = None
+    box: Tensor | None = None
+    informed: Tensor | None = None
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """(F, k) in 0..1: the tokens of a frame take turns in carrying left, top, right, bottom of its voted box, so
+        that reading one of them is copying one token, as it is from text; NaN where nothing was asked about."""
+        if self.box is None or self.informed is None:
+            return None
+        numbers = self.box[:, _turns(self.indices)]
+        return numbers.masked_fill(~self.informed.unsqueeze(-1), float("nan"))
+
+
+def _turns(indices: Tensor) -> Tensor:
+    """(k,) 0, 1, 2, 3, 0, 1, ...: which side of the box each kept token carries."""
+    return torch.arange(indices.shape[1], device=indices.device) % 4
 
 
 class TSelector(nn.Module):
@@ -56,7 +73,7 @@ class TSelector(nn.Module):
     @property
     def note_size(self) -> int:
         """A, the width of the notes."""
-        return 7 * _CODE_CHANNELS + _SCALARS
+        return 7 * _CODE_CHANNELS + 4 + _SCALARS
 
     def forward(self, tokens: Tensor, k: int | None = None, context: PromptContext | None = None) -> Selection:
         """Select ``k`` (default: the configuration's) of the N tokens of each frame (F, N, C)."""
@@ -75,7 +92,7 @@ class TSelector(nn.Module):
         if self.training and torch.is_grad_enabled():
             kept = kept * self._straight_through(result.logits, indices).to(kept.dtype)
         notes = self._notes(result, indices, context) if self.config.annotate else None
-        return Selection(kept, indices, result.logits, notes, result.votes)
+        return Selection(kept, indices, result.logits, notes, result.votes, result.box, result.informed)
 
     def _gate_dtype(self) -> torch.dtype:
         parameter = next(self.gate.parameters(), None)
@@ -95,16 +112,19 @@ class TSelector(nn.Module):
         return (1 + probability - probability.detach()).unsqueeze(-1)
 
     def _notes(self, result: GateResult, indices: Tensor, context: PromptContext | None) -> Tensor:
-        """(F, k, A): place and frame of each kept token; its match to the prompt and its vote where there are any."""
+        """(F, k, A): place and frame of each kept token; its match to the prompt, its vote and which
+        side of the frame's voted box it carries (see ``numbers``) where there are any."""
         places = grid_centres(round(self.num_tokens**0.5), indices.device)[indices]
         numbers = context.frame_numbers if context is not None else indices.new_ones(len(indices))
-        frames = (numbers.float() / 100).unsqueeze(-1).expand(indices.shape)
+        frames = (numbers.float() / _MOST_FRAMES).unsqueeze(-1).expand(indices.shape)
         codes = [code_1d(v, _CODE_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]
-        if result.votes is None or result.probability is None or result.mark is None:
-            blank = codes[0].new_zeros(*indices.shape, 4 * _CODE_CHANNELS + _SCALARS)
+        if result.votes is None or result.box is None or result.probability is None or result.mark is None:
+            blank = codes[0].new_zeros(*indices.shape, 4 * _CODE_CHANNELS + 4 + _SCALARS)
             return torch.cat([*codes, blank], dim=-1)
         votes = result.votes.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4))
         codes += [code_1d(votes[..., i], _CODE_CHANNELS) for i in range(4)]
+        turns = torch.nn.functional.one_hot(_turns(indices), 4)
+        codes.append(turns.to(codes[0].dtype).expand(*indices.shape, 4))
         scalars = [result.logits / 4, result.probability, result.mark]
         evidence = torch.cat([*codes[3:], torch.stack([s.gather(1, indices) for s in scalars], dim=-1)], dim=-1)
         if result.informed is not None:

@@ -38,11 +38,15 @@ class LossParts:
 
 @dataclass(frozen=True)
 class GateLoss:
-    """What the gate is taught directly: ``logits`` (F, N), ``votes`` (F, N, 4) or None, ``targets`` (F, N) the share of
-    each token in the object, ``boxes`` (F, 4) in 0..1 with NaN where the object is absent."""
+    """What the gate is taught directly.
+
+    ``logits`` (F, N), ``votes`` (F, N, 4) and their mean ``voted_box`` (F, 4) or None; ``targets`` (F, N) the share of
+    each token in the object, ``boxes`` (F, 4) in 0..1 with NaN where the object is absent.
+    """
 
     logits: Tensor
     votes: Tensor | None
+    voted_box: Tensor | None
     targets: Tensor
     boxes: Tensor
 
@@ -51,16 +55,20 @@ class GateLoss:
         return F.binary_cross_entropy_with_logits(self.logits, self.targets)
 
     def voting(self) -> Tensor:
-        """Mean of log(1 + d), d the distance in object sizes of the votes of the object's tokens from its box's edges.
+        """Mean of log(1 + d), d the distance in object sizes of the votes of the object's tokens from its box's edges,
+        plus the same of the voted box.
 
         The logarithm keeps far votes from ruling the mean; a cut-off would leave them without a gradient.
         """
-        if self.votes is None:
+        if self.votes is None or self.voted_box is None:
             return self.logits.new_zeros(())
         boxes = self.boxes.nan_to_num(0.0).unsqueeze(1)
         size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0.02).repeat(1, 1, 2)
         error = ((self.votes - boxes).abs() / size).log1p().mean(dim=-1)
-        return (error * self.targets).sum() / self.targets.sum().clamp_min(1)
+        there = (~self.boxes.isnan().any(dim=1)).float()
+        found = ((self.voted_box.unsqueeze(1) - boxes).abs() / size).log1p().mean(dim=(1, 2))
+        by_token = (error * self.targets).sum() / self.targets.sum().clamp_min(1)
+        return by_token + (found * there).sum() / there.sum().clamp_min(1)
 
 
 class AnswerLoss:

@@ -119,7 +119,9 @@ class SampleDataset(Dataset[Sample]):
             given = 1 if task is Task.SOT else 0  # frame 1 of SOT repeats the question
             slipped = [box if i < given else self._slip(rng, box) for i, box in enumerate(bins)]
             heard = answer_text(task, boxes=slipped)
-        return Sample(task, build_prompt(task, len(boxes), question), answer, heard, features, boxes, region, expression)
+        return Sample(
+            task, build_prompt(task, len(boxes), question), answer, heard, features, boxes, region, expression
+        )
 
     def _slip(self, rng: np.random.Generator, box: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         """A box as the model may come to write it: sometimes off by a part of its size, sometimes anywhere.

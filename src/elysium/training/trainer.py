@@ -58,7 +58,7 @@ class ElysiumTrainer(Trainer):
         targets, boxes = inputs.pop("gate_targets"), inputs.pop("gate_boxes")
         longest = int((labels != IGNORED).sum(dim=1).max())
         output = model(**inputs, logits_to_keep=longest + 1, use_cache=False)
-        gate = GateLoss(output.selector_logits, output.votes, targets, boxes)
+        gate = GateLoss(output.selector_logits, output.votes, output.voted_box, targets, boxes)
         parts = self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate)
         return parts, output.logits
 
