@@ -145,7 +145,9 @@ class PromptGate(nn.Module):
         self.match_gain = nn.Parameter(torch.tensor([1.0, 0.0]))  # read-out probability -> logit
         self.word_gain = nn.Parameter(torch.tensor([10.0, -3.0]))  # cosine -> logit
         self.vote_gain = nn.Parameter(torch.tensor(1.0))  # how much better matches outweigh worse ones
-        nn.init.constant_(self.word_reach[-1].bias, -2.0)  # start with boxes of a quarter of the frame
+        last = self.word_reach[-1]
+        if isinstance(last, nn.Linear):
+            nn.init.constant_(last.bias, -2.0)  # start with boxes of a quarter of the frame
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         if context is None or (context.region_boxes is None and context.query is None):

@@ -124,7 +124,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
 
         Mixed by a Gaussian of one bin, so that a voted coordinate looks like the token that the answer would write.
         """
-        table = self.get_input_embeddings().weight[self.config.number_token_ids]
+        weight: Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        table = weight[self.config.number_token_ids]
         bins = torch.arange(len(table), device=numbers.device)
         known = ~numbers.isnan()
         distance = numbers.nan_to_num(0.0).unsqueeze(-1) * (len(table) - 1) - bins
