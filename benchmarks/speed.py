@@ -80,10 +80,9 @@ def main() -> None:
         for frames in (200, 2000):
             video = looped(frames, Path(folder) / f"{frames}.mp4")
             memory[frames] = track_in_child(video, options.model, options.threads, targets["box"])
-    elysium = str(Path(sys.executable).with_name("elysium"))
     start_up = {
         "import_s": best_of_five([sys.executable, "-c", "import elysium"]),
-        "help_s": best_of_five([elysium, "--help"]),
+        "help_s": best_of_five([sys.executable, "-m", "elysium", "--help"]),
     }
     ratio = round(memory[2000]["peak_mib"] / memory[200]["peak_mib"], 3)
     figures = {"threads": options.threads, "speed": speed, "memory": memory, "memory_ratio": ratio}
