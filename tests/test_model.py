@@ -184,6 +184,6 @@ def test_frames_that_are_no_frames_are_refused():
 def test_configuration_refuses_nonsense():
     with pytest.raises(ModelError, match="region_tokens is 3"):
         ElysiumConfig(region_tokens=3)
-    with pytest.raises(ModelError, match="unknown projector_type 'magic'"):
+    with pytest.raises(ModelError, match="Unknown projector_type 'magic'"):
         ElysiumConfig(projector_type="magic")  # type: ignore[arg-type]
     assert ElysiumConfig.from_dict(tiny_config().to_dict()).to_dict() == tiny_config().to_dict()

@@ -101,7 +101,7 @@ def test_missing_steps_and_assets_are_said(workshop):
     path, _ = workshop("nosteps")
     with pytest.raises(InputError, match="max_steps"):
         recipe.run(path, ["trainer.max_steps=0"])
-    with pytest.raises(InputError, match="no such asset folder"):
+    with pytest.raises(InputError, match="No such asset folder"):
         recipe.run(path, ["data.assets=/nowhere"])
 
 

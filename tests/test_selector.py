@@ -40,7 +40,7 @@ def test_k_can_change_per_call(k):
 
 @pytest.mark.parametrize("k", [0, N + 1])
 def test_impossible_k_names_both_numbers(k):
-    with pytest.raises(ModelError, match=f"cannot keep {k} of {N}"):
+    with pytest.raises(ModelError, match=f"Cannot keep {k} of {N}"):
         selector()(torch.randn(2, N, C), k)
 
 
@@ -159,7 +159,7 @@ def test_codes():
 
 
 def test_unknown_gate_is_refused():
-    with pytest.raises(ModelError, match="unknown selector gate 'magic'"):
+    with pytest.raises(ModelError, match="Unknown selector gate 'magic'"):
         SelectorConfig(gate="magic")  # type: ignore[arg-type]
     assert tiny_config("mlp").selector_config.gate == "mlp"
 

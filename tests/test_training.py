@@ -218,9 +218,9 @@ def test_overrides(tmp_path):
     path.write_text("output_dir: x\n")
     config = load_train_config(path, ["data.train_clips=5", "trainer.max_steps=3"])
     assert (config.data.train_clips, config.trainer["max_steps"]) == (5, 3)
-    with pytest.raises(InputError, match="cannot read the override 'x'"):
+    with pytest.raises(InputError, match="Cannot read the override 'x'"):
         load_train_config(path, ["x"])
-    with pytest.raises(InputError, match="no such configuration file"):
+    with pytest.raises(InputError, match="No such configuration file"):
         load_train_config(tmp_path / "none.yaml")
 
 

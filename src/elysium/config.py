@@ -98,24 +98,24 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
     """Read a YAML file and apply ``key.sub=value`` overrides. Raises InputError that lists every wrong key."""
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"no such configuration file: {file}", "name a YAML file such as configs/nano.yaml")
+        raise InputError(f"No such configuration file: {file}", "Name a YAML file such as configs/nano.yaml")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise InputError(f"{file} is not readable YAML: {error}", "mend the file") from error
+        raise InputError(f"{file} is not readable YAML: {error}", "Mend the file") from error
     for override in overrides or []:
         _apply(values, override)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{file}: {problems}", "mend or remove these keys") from error
+        raise InputError(f"{file}: {problems}", "Mend or remove these keys") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
-        raise InputError(f"cannot read the override {override!r}", "write it as key.sub=value")
+        raise InputError(f"Cannot read the override {override!r}", "Write it as key.sub=value")
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})

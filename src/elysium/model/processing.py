@@ -62,7 +62,7 @@ class ElysiumProcessor(ProcessorMixin):
     def _mark_id(self, mark: str) -> int:
         token_id = self.tokenizer.convert_tokens_to_ids(mark)
         if token_id is None or token_id == self.tokenizer.unk_token_id:
-            raise ModelError(f"the tokenizer has no token {mark}", "add it with add_marks(tokenizer)")
+            raise ModelError(f"The tokenizer has no token {mark}", "Add it with add_marks(tokenizer)")
         return int(token_id)
 
     @property
@@ -121,8 +121,8 @@ class ElysiumProcessor(ProcessorMixin):
         frames = _flatten(images)
         if len(frames) != sum(counts):
             raise ModelError(
-                f"the prompts have {sum(counts)} {MARK_IMAGE} marks but {len(frames)} frames were given",
-                "give one frame per mark",
+                f"The prompts have {sum(counts)} {MARK_IMAGE} marks but {len(frames)} frames were given",
+                "Give one frame per mark",
             )
         if frames:
             data["pixel_values"] = self.image_processor(frames)["pixel_values"]

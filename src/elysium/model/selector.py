@@ -80,7 +80,7 @@ class TSelector(nn.Module):
         k = self.config.num_tokens if k is None else k
         if not 1 <= k <= tokens.shape[1]:
             raise ModelError(
-                f"cannot keep {k} of {tokens.shape[1]} visual tokens", "choose k between 1 and that number"
+                f"Cannot keep {k} of {tokens.shape[1]} visual tokens", "Choose k between 1 and that number"
             )
         if self.config.position_embedding:
             tokens = tokens + code_2d(round(self.num_tokens**0.5), tokens.shape[-1], tokens.device).to(tokens.dtype)

@@ -52,8 +52,8 @@ class VisionEncoder(nn.Module):
     def _folded_channels(self, channels: int, side: int) -> int:
         if side > self.grid and side % self.grid:
             raise ModelError(
-                f"a feature map of side {side} does not fold into a grid of {self.grid}",
-                "choose vision_grid so that it divides the finer maps",
+                f"A feature map of side {side} does not fold into a grid of {self.grid}",
+                "Choose vision_grid so that it divides the finer maps",
             )
         return channels * (side // self.grid) ** 2 if side > self.grid else channels
 
@@ -68,7 +68,7 @@ class VisionEncoder(nn.Module):
         tokens = hidden[:, 1:] if self.drop_cls else hidden
         side = math.isqrt(tokens.shape[1])
         if side * side != tokens.shape[1]:
-            raise ModelError(f"{tokens.shape[1]} visual tokens are no square grid", "check vision_drop_cls")
+            raise ModelError(f"{tokens.shape[1]} visual tokens are no square grid", "Check vision_drop_cls")
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def encode(self, pixel_values: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def clip_generator(data: DataSection, split: Literal["train", "val"], seed: int)
     """The generator of a split. Raises InputError when the asset folder is missing."""
     if data.assets is not None and not data.assets.is_dir():
         raise InputError(
-            f"no such asset folder: {data.assets}", "set data.assets to a folder, or null for drawn shapes only"
+            f"No such asset folder: {data.assets}", "Set data.assets to a folder, or null for drawn shapes only"
         )
     library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
     image_size = nano_config(1).image_size
@@ -145,7 +145,7 @@ def build_trainer(
     options = {"report_to": "none", "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
                "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
     if options.get("max_steps", 0) < 1:
-        raise InputError("trainer.max_steps is missing", "the curriculum needs the number of steps")
+        raise InputError("trainer.max_steps is missing", "The curriculum needs the number of steps")
     arguments = TrainingArguments(output_dir=str(config.output_dir), **options)
     ids = number_token_ids(processor.tokenizer)
     step_samples = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
