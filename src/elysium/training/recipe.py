@@ -48,7 +48,7 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     if last:
         print(f"resuming from {last}", flush=True)
     trainer.train(resume_from_checkpoint=last)
-    return save(config, model, processor, val_cache)
+    return save(config, model, processor)
 
 
 def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
@@ -190,9 +190,7 @@ def validation_sets(config: TrainConfig, cache: FeatureCache) -> dict[str, Sampl
     }
 
 
-def save(
-    config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, val_cache: FeatureCache
-) -> Path:
+def save(config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> Path:
     """Write the model in float16 safetensors, its processor and a record of the run to ``output_dir/final``."""
     folder = config.output_dir / "final"
     model.eval().half().save_pretrained(folder)
