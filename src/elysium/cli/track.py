@@ -26,57 +26,61 @@ if TYPE_CHECKING:
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
+Expression = Annotated[str | None, typer.Argument(help="What to follow, in words.", show_default=False)]
+MoreExpressions = Annotated[
+    list[str] | None,
+    typer.Option("--expression", metavar="TEXT", help="One more object, in words. Repeatable."),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="A,B,C,D", help="One more object, as a box in the first frame. Repeatable."),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="DIR|FILE.mp4",
+        help="Where to write. Default: runs/track/<name of the source>, numbered up.",
+        show_default=False,
+    ),
+]
+Save = Annotated[str, typer.Option("--save", metavar="LIST", help=f"Some of {','.join(FORMATS)}; or none.")]
+ClipLength = Annotated[
+    int | None,
+    typer.Option(
+        "--clip-length",
+        metavar="N",
+        help="Frames the model sees at once. Default: the model's, 8.",
+        show_default=False,
+    ),
+]
+SearchWindow = Annotated[
+    str,
+    typer.Option(
+        "--search-window",
+        metavar="auto|none|RATIO",
+        help="Look only near the last box, in a window of RATIO box sizes. auto: the model's own.",
+    ),
+]
+Free = Annotated[bool, typer.Option("--free", help="Decode without the answer grammar.")]
+
+
 def track(
     source: common.Source,
-    expression: Annotated[
-        str | None, typer.Argument(help="What to follow, in words.", show_default=False)
-    ] = None,
-    expressions: Annotated[
-        list[str] | None,
-        typer.Option("--expression", metavar="TEXT", help="One more object, in words. Repeatable."),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--box", metavar="A,B,C,D", help="One more object, as a box in the first frame. Repeatable."
-        ),
-    ] = None,
+    expression: Expression = None,
+    expressions: MoreExpressions = None,
+    box: Boxes = None,
     box_format: common.BoxFormat = "xyxy",
     model: common.Model = "nano",
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            metavar="DIR|FILE.mp4",
-            help="Where to write. Default: runs/track/<name of the source>, numbered up.",
-            show_default=False,
-        ),
-    ] = None,
-    save: Annotated[
-        str, typer.Option("--save", metavar="LIST", help=f"Some of {','.join(FORMATS)}; or none.")
-    ] = DEFAULT_SAVE,
+    output: Output = None,
+    save: Save = DEFAULT_SAVE,
     stride: common.Stride = 1,
     start: common.Start = None,
     end: common.End = None,
     max_frames: common.MaxFrames = None,
-    clip_length: Annotated[
-        int | None,
-        typer.Option(
-            "--clip-length",
-            metavar="N",
-            help="Frames the model sees at once. Default: the model's, 8.",
-            show_default=False,
-        ),
-    ] = None,
-    search_window: Annotated[
-        str,
-        typer.Option(
-            "--search-window",
-            metavar="auto|none|RATIO",
-            help="Look only near the last box, in a window of RATIO box sizes. auto: the model's own.",
-        ),
-    ] = "auto",
-    free: Annotated[bool, typer.Option("--free", help="Decode without the answer grammar.")] = False,
+    clip_length: ClipLength = None,
+    search_window: SearchWindow = "auto",
+    free: Free = False,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
