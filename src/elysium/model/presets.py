@@ -22,7 +22,6 @@ from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.positions import code_1d
 from elysium.model.processing import ElysiumProcessor, add_marks
 
-NANO_WEIGHTS = Path(__file__).parent / "weights" / "nano"
 NUM_BINS = 101  # 0..100
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"
 
@@ -41,7 +40,7 @@ def nano_config(vocab_size: int) -> ElysiumConfig:
         selector={"gate": "prompt", "num_tokens": 24, "hidden_size": 128, "noise": 0.0,
                   "position_embedding": True, "annotate": True},
         region_tokens=1, image_token_id=vocab_size, region_token_id=vocab_size + 1,
-        tracking={"clip_length": 8, "search_window": None, "min_score": 0.05},
+        tracking={"clip_length": 8, "search_window": 4.0, "min_score": 0.05},
     )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ class ElysiumProcessor(ProcessorMixin):
             data["pixel_values"] = self.image_processor(frames)["pixel_values"]
             data["frame_counts"] = torch.tensor(counts)
         data.update(_region_tensors(regions, counts))
-        data.update(self._query_tensors(queries))
+        data.update(self.query_tensors(queries))
         return BatchFeature(data)
 
     def _pad(self, rows: list[list[int]], side: str) -> dict[str, Tensor]:
@@ -142,7 +142,8 @@ class ElysiumProcessor(ProcessorMixin):
             mask[i, span] = 1
         return {"input_ids": ids, "attention_mask": mask}
 
-    def _query_tensors(self, queries: Sequence[str | None] | None) -> dict[str, Tensor]:
+    def query_tensors(self, queries: Sequence[str | None] | None) -> dict[str, Tensor]:
+        """``query_ids, query_mask`` (B, Q) of the words that each request asks about; empty when none has any."""
         if queries is None or not any(queries):
             return {}
         # Words carry a leading space, as they do in the middle of a question; the end token alone stands for none.

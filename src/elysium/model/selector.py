@@ -61,7 +61,7 @@ class TSelector(nn.Module):
     def __init__(self, config: SelectorConfig, num_channels: int, num_tokens: int, query_size: int) -> None:
         super().__init__()
         self.config = config
-        self.num_tokens = num_tokens
+        self.grid = round(num_tokens**0.5)
         self.gate = GATES[config.gate](num_channels, num_tokens, config.hidden_size, query_size)
 
     @property
@@ -83,7 +83,7 @@ class TSelector(nn.Module):
                 f"Cannot keep {k} of {tokens.shape[1]} visual tokens", "Choose k between 1 and that number"
             )
         if self.config.position_embedding:
-            tokens = tokens + code_2d(round(self.num_tokens**0.5), tokens.shape[-1], tokens.device).to(tokens.dtype)
+            tokens = tokens + code_2d(self.grid, tokens.shape[-1], tokens.device).to(tokens.dtype)
         with torch.autocast(tokens.device.type, enabled=False):
             result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
         result.logits = result.logits.float()
@@ -114,7 +114,7 @@ class TSelector(nn.Module):
     def _notes(self, result: GateResult, indices: Tensor, context: PromptContext | None) -> Tensor:
         """(F, k, A): place and frame of each kept token; its match to the prompt, its vote and which
         side of the frame's voted box it carries (see ``numbers``) where there are any."""
-        places = grid_centres(round(self.num_tokens**0.5), indices.device)[indices]
+        places = grid_centres(self.grid, indices.device)[indices]
         numbers = context.frame_numbers if context is not None else indices.new_ones(len(indices))
         frames = (numbers.float() / _MOST_FRAMES).unsqueeze(-1).expand(indices.shape)
         codes = [code_1d(v, _CODE_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]

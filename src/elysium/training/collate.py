@@ -37,7 +37,7 @@ class Collator:
         batch["vision_features"] = torch.from_numpy(np.concatenate([s.features for s in samples])).float()
         batch["frame_counts"] = torch.tensor([len(s.boxes) for s in samples])
         batch.update(self._regions(samples))
-        batch.update(self.processor._query_tensors([s.query for s in samples]))
+        batch.update(self.processor.query_tensors([s.query for s in samples]))
         boxes = torch.from_numpy(np.concatenate([s.boxes for s in samples]))
         batch["gate_targets"] = gate_targets(boxes, self.grid)
         batch["gate_boxes"] = boxes

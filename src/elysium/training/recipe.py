@@ -15,7 +15,7 @@ from typing import Literal
 
 import cv2
 import torch
-from transformers import PreTrainedTokenizerFast, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from elysium.config import DataSection, TrainConfig, load_train_config
@@ -41,9 +41,10 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     ensure_folder(config.output_dir)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    arguments = training_arguments(config)  # wrong ones are told before an hour of rendering
     train_cache, val_cache = prepare_data(config)
     model, processor = prepare_model(config, train_cache)
-    trainer = build_trainer(config, model, processor, train_cache, val_cache)
+    trainer = build_trainer(config, arguments, model, processor, train_cache, val_cache)
     last = get_last_checkpoint(str(config.output_dir))
     if last:
         print(f"resuming from {last}", flush=True)
@@ -55,9 +56,9 @@ def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
     """Caches of training and validation clips; the two share no photo and, where a kind has enough, no cut-out."""
     cv2.setNumThreads(0)
     data = config.data
-    model = build_nano(_placeholder_tokenizer(), config.model.tower_weights).eval()
-    processor = nano_processor(_placeholder_tokenizer(), model.config)
-    encode = tower_encoder(model, processor.image_processor)
+    tokenizer = train_nano_tokenizer(["frame"], vocab_size=400)  # only the tower is used
+    model = build_nano(tokenizer, config.model.tower_weights).eval()
+    encode = tower_encoder(model, nano_processor(tokenizer, model.config).image_processor)
 
     def cache(split: Literal["train", "val"], clips: int, seed: int) -> FeatureCache:
         return render_cache(data.cache_dir / split, clips, clip_generator(data, split, seed), encode)
@@ -74,10 +75,6 @@ def clip_generator(data: DataSection, split: Literal["train", "val"], seed: int)
     library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
     image_size = nano_config(1).image_size
     return ClipGenerator(SynthConfig(**{"size_px": image_size, **data.synth}), library, seed=seed)
-
-
-def _placeholder_tokenizer() -> PreTrainedTokenizerFast:
-    return train_nano_tokenizer(["frame"], vocab_size=400)
 
 
 def prepare_model(config: TrainConfig, cache: FeatureCache) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
@@ -137,16 +134,20 @@ def known_words(cache: FeatureCache) -> list[str]:
     return sorted(word for word, count in counts.items() if count >= 3)
 
 
-def build_trainer(
-    config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor,
-    train_cache: FeatureCache, val_cache: FeatureCache,
-) -> ElysiumTrainer:  # fmt: skip
-    """The Trainer of a run. ``config.trainer`` must say ``max_steps``."""
+def training_arguments(config: TrainConfig) -> TrainingArguments:
+    """``config.trainer`` over our defaults. Raises InputError unless it says ``max_steps``."""
     options = {"report_to": "none", "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
                "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
     if options.get("max_steps", 0) < 1:
         raise InputError("trainer.max_steps is missing", "The curriculum needs the number of steps")
-    arguments = TrainingArguments(output_dir=str(config.output_dir), **options)
+    return TrainingArguments(output_dir=str(config.output_dir), **options)
+
+
+def build_trainer(
+    config: TrainConfig, arguments: TrainingArguments, model: ElysiumForConditionalGeneration,
+    processor: ElysiumProcessor, train_cache: FeatureCache, val_cache: FeatureCache,
+) -> ElysiumTrainer:  # fmt: skip
+    """The Trainer of a run."""
     ids = number_token_ids(processor.tokenizer)
     step_samples = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     dataset = sample_dataset(
