@@ -322,20 +322,32 @@ def test_describe_shows_as_many_frames_as_the_pipeline() -> None:
     assert describe.DESCRIBE_FRAMES == pipelines.DESCRIBE_FRAMES
 
 
-def test_models_lists_what_is_bundled(
+def test_models_lists_what_is_bundled_and_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "config.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "tiny" / "model.safetensors").write_bytes(bytes(1_999_998))
-    (tmp_path / "notes").mkdir()
-    monkeypatch.setattr(models, "weights_folder", lambda: tmp_path)
+    config = json.dumps({"model_type": "elysium", "tracking": {"known_nouns": ["car", "dog"]}})
+    bundled, cached = tmp_path / "weights" / "tiny", tmp_path / "hub" / "models--me--big" / "snapshots" / "abc"
+    other = tmp_path / "hub" / "models--me--other" / "snapshots" / "abc"
+    for folder, text in ((bundled, config), (cached, '{"model_type": "elysium"}'), (other, '{"model_type": "llama"}')):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(text, encoding="utf-8")
+    (bundled / "model.safetensors").write_bytes(bytes(2_000_000 - len(config)))
+    (tmp_path / "weights" / "notes").mkdir()
+    monkeypatch.setattr(models, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert main(["models"]) == 0
-    words = capsys.readouterr().out.split()
-    assert words[:4] == ["tiny", "2.0", "MB", "Apache-2.0"]
-    assert words[4:] == ["SOT,", "RSOT,", "Video-REG,", "REC,", "REG"]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == [
+        "tiny", "bundled", "2.0", "MB", "Apache-2.0", "SOT,", "RSOT,", "Video-REG,", "REC,", "REG,", "VideoQA;",
+        "2", "nouns",
+    ]  # fmt: skip
+    assert second.split()[:5] == ["me/big", "cache", "0.0", "MB", "see"]
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["bytes"] == 2_000_000
+    assert main(["models", "--nouns", "tiny"]) == 0
+    assert capsys.readouterr().out == "car\ndog\n"
+    assert main(["models", "--nouns", "me/big"]) == 2
+    assert "Those that do: tiny." in capsys.readouterr().err
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Drawing: colours, states, labels inside the frame, videos and GIFs."""
+"""Drawing: colours, states, labels inside the frame, videos."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from elysium import draw
-from elysium.draw import PALETTE, Style, annotate, write_gif, write_video
-from elysium.errors import InputError, OutputError, SourceError
+from elysium.draw import PALETTE, Style, annotate, write_video
+from elysium.errors import InputError, SourceError
 from elysium.tracks import TrackRecorder, TrackResult
 from elysium.video import open_source
 
@@ -144,33 +143,3 @@ def test_frames_that_do_not_belong_to_the_tracks(tmp_path: Path):
             open_source([GREY]), TrackResult("a", "n", 25.0, (320, 240), [later.finish()]), tmp_path / "o.mp4"
         )
     assert os.listdir(tmp_path) == []
-
-
-def test_a_gif_keeps_time_and_colours(tmp_path: Path):
-    frames = [np.full((100, 200, 3), (250, 30, 40), np.uint8) for _ in range(60)]
-    for place, frame in enumerate(frames):
-        frame[40:60, place : place + 20] = (20, 60, 240)
-    path = write_gif(tmp_path / "a" / "o.gif", iter(frames), 30.0, max_width=100)
-    with Image.open(path) as gif:
-        assert gif.n_frames == 30  # every second one, at 15 a second
-        assert gif.size == (100, 50)
-        assert gif.info["loop"] == 0
-        seconds = 0.0
-        for place in range(gif.n_frames):
-            gif.seek(place)
-            seconds += gif.info["duration"] / 1000
-            pixels = np.asarray(gif.convert("RGB")).astype(int)
-            assert np.abs(pixels[5, 5] - (250, 30, 40)).max() < 12
-            assert np.abs(pixels[25, place + 5] - (20, 60, 240)).max() < 12
-    assert seconds == pytest.approx(2.0, abs=0.1)
-    assert os.listdir(tmp_path / "a") == ["o.gif"]
-
-
-def test_gif_corner_cases(tmp_path: Path):
-    write_gif(tmp_path / "none.gif", [], 10.0)
-    assert os.listdir(tmp_path) == []
-    with Image.open(write_gif(tmp_path / "one.gif", [GREY], 10.0)) as gif:
-        assert (gif.n_frames, gif.size) == (1, (320, 240))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError):
-        write_gif(tmp_path / "file" / "o.gif", [GREY], 10.0)

@@ -19,7 +19,9 @@ LAYERS = {
     "elysium.files": 0,
     "elysium.boxes": 0,
     "elysium.config": 0,
+    "elysium.manifest": 0,
     "elysium.language": 1,
+    "elysium.live": 1,
     "elysium.readers": 1,
     "elysium.video": 1,
     "elysium.video_writer": 1,
@@ -27,6 +29,8 @@ LAYERS = {
     "elysium.data": 2,
     "elysium.data.records": 1,
     "elysium.draw": 2,
+    "elysium.exports": 2,
+    "elysium.gif": 2,
     "elysium.model": 2,
     "elysium.evaluation": 2,
     "elysium.building": 2,
@@ -39,10 +43,14 @@ LAYERS = {
     "elysium.app": 5,
 }
 # Imports inside functions that look up on purpose: (from, to).
-ALLOWED = {("elysium.tracks", "elysium.draw")}  # TrackResult.save_video, a convenience
+ALLOWED = {
+    ("elysium.tracks", "elysium.draw"),  # TrackResult.save_video, a convenience
+    ("elysium.tracks", "elysium.gif"),  # the same, for a name in .gif
+    ("elysium.tracks", "elysium.exports"),  # TrackResult.export, another
+}
 HEAVY = ("torch", "transformers")
 # Within one layer, what these packages may not know about.
-STRANGERS = {"elysium.model": ("elysium.data", "elysium.evaluation", "elysium.building", "elysium.draw")}
+STRANGERS = {"elysium.model": ("elysium.data", "elysium.evaluation", "elysium.building", "elysium.draw", "elysium.gif")}
 
 
 def modules() -> dict[str, Path]:

@@ -15,7 +15,7 @@ from elysium.errors import InputError, ModelError, SourceError
 from elysium.inference.pipelines import Elysium
 from elysium.inference.tracker import Interrupted
 from elysium.video import open_source
-from scripted import ScriptedEngine, boxes_at, numbered_frames
+from scripted import ScriptedEngine, boxes_at, frame_numbers, numbered_frames
 from tiny import tiny_model_and_processor
 
 
@@ -201,6 +201,45 @@ def test_describe_asks_about_the_box(scripted: Elysium, monkeypatch: pytest.Monk
     assert "short description of the object with coordinates [10,20,30,40]." in image.prompt
     assert video.num_boxes is None
     assert video.regions == image.regions == [(0, (0.1, 0.2, 0.3, 0.4))]
+
+
+def test_ask_shows_frames_of_the_whole_video_and_the_question(scripted: Elysium, tiny: Elysium) -> None:
+    scripted.ask(numbered_frames(46), " What color is the car? ")
+    scripted.ask(numbered_frames(3), "What color is the car?", num_frames=2)
+    scripted.tracking["ask_frames"] = 4
+    scripted.ask(numbered_frames(100), "What color is the car?")
+    first, few, fourth = scripted.engine.requests  # type: ignore[attr-defined]
+    assert frame_numbers(first) == [3 * i for i in range(16)]
+    assert frame_numbers(few) == [0, 2] and frame_numbers(fourth) == [0, 33, 66, 99]
+    assert few.prompt.endswith("Frame 1: <image>, Frame 2: <image>\nWhat color is the car?ASSISTANT:")
+    assert first.query == "What color is the car?" and first.num_boxes is None and not first.regions
+    assert isinstance(tiny.ask(noise(1)[0], "What color is it?"), str)
+    with pytest.raises(InputError, match="question"):
+        scripted.ask(numbered_frames(3), " ")
+    with pytest.raises(InputError, match="0 frames"):
+        scripted.ask(numbered_frames(3), "What?", num_frames=0)
+
+
+def test_a_tracker_gives_what_track_gives(tiny: Elysium) -> None:
+    """A real, if untrained, model on frames that come one at a time."""
+    frames = noise(11)
+    expected = tiny.track(frames, expression="the red car", boxes=[5, 5, 30, 30], clip_length=4)
+    tracker, first = tiny.tracker(clip_length=4), frames[0]
+    tracker.init(first, box=[5, 5, 30, 30])
+    tracker.init(first, expression="the red car")
+    results = list(tracker.stream(frames[1:]))
+    for number, track in enumerate(expected.tracks):
+        np.testing.assert_array_equal([r.objects[number].box_xyxy for r in results], track.boxes_xyxy)
+        np.testing.assert_allclose([r.objects[number].score for r in results], track.scores)
+
+
+def test_objects_start_at_their_times(scripted: Elysium) -> None:
+    result = scripted.track(numbered_frames(20), "a dog", [20, 20, 60, 40], at_s=[0.2, 0.0], fps=10)
+    assert [int(track.indices[0]) for track in result.tracks] == [2, 0]
+    assert [int(t.indices[0]) for t in scripted.track(numbered_frames(9), "a dog", at_s=0.4, fps=10).tracks] == [4]
+    for times in ([0.1, 0.2], -1.0, [float("nan")]):
+        with pytest.raises(InputError, match=r"times|cannot start"):
+            scripted.track(numbered_frames(3), "a dog", at_s=times)
 
 
 def test_ground(tiny: Elysium, scripted: Elysium) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from elysium.errors import InputError
 from elysium.inference.pipelines import Elysium
@@ -17,7 +18,8 @@ CONFIG = """
 output_dir: {out}
 threads: 1
 model: {{tower_weights: {weights}}}
-data: {{cache_dir: {cache}, train_clips: 8, val_clips: 4, synth: {{max_objects: 2}}}}
+data: {{cache_dir: {cache}, train_clips: 8, val_clips: 4, still_clips: 4, group_size: 2, synth: {{max_objects: 2}},
+        tasks: {{SOT: 0.4, REC: 0.3, VIDEO_QA: 0.3}}}}
 phases: [{{until: 0.5, frames: 2}}, {{until: 1.0, frames: 3}}]
 muon_lr: 1.0e-3
 trainer: {{max_steps: 4, per_device_train_batch_size: 2, learning_rate: 1.0e-3, logging_steps: 1, save_steps: 2,
@@ -87,6 +89,26 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(workshop, monkeypatch):
         assert losses(out)[step] == pytest.approx(loss, rel=1e-6), step
 
 
+def test_stages_teach_what_they_say_and_the_second_goes_on_from_the_first(workshop, capsys):
+    path, out = workshop("staged")
+    path.write_text(path.read_text() + (
+        "stages:\n- {name: selector, model: {learns: [selector]}, loss: {answers: false}}\n- {name: all}\n"
+    ))  # fmt: skip
+    assert recipe.run(path) == out / "all" / "final"
+    start = load_file(out / "selector" / "start" / "model.safetensors")
+    first = load_file(out / "selector" / "final" / "model.safetensors")
+    second = load_file(out / "all" / "final" / "model.safetensors")
+    changed = {name.split(".")[0] for name in start if not torch.equal(start[name].half(), first[name])}
+    assert changed == {"selector"}
+    changed = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+    assert {"selector", "projector", "annotation", "language_model"} <= changed and "vision" not in changed
+    logged = [json.loads(line) for line in (out / "selector" / "log.jsonl").read_text().splitlines()]
+    assert all("loss_numbers" not in line for line in logged) and any("val_REC_voted" in line for line in logged)
+    assert not any("val_REC" in line for line in logged)
+    with pytest.raises(InputError, match="no parameter begins with 'magic'"):
+        recipe.freeze(build_nano(train_nano_tokenizer(["a"], 420), workshop("x")[0].parent / "tower.pt"), ("magic",))
+
+
 def test_every_weight_of_the_tower_is_found_and_others_are_refused(workshop, tmp_path):
     tower = build_nano(train_nano_tokenizer(["a"], 420), workshop("x")[0].parent / "tower.pt").vision.tower
     saved = torch.load(workshop("x")[0].parent / "tower.pt", weights_only=True)
@@ -124,5 +146,7 @@ def test_muon_takes_matrices_and_survives_a_save():
             optimizer.step()
         return copy[0].weight.detach()
 
+    slow = MuonAdamW(module.named_parameters(), 0.1, 0.01, rate_scales={"1.": 0.5})
+    assert [(group["lr"], len(group["params"])) for group in slow.param_groups] == [(0.1, 1), (0.01, 1), (0.005, 2)]
     assert torch.equal(trained(4, None), trained(4, 2))
     assert not torch.equal(trained(4, None), module[0].weight)

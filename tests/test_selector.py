@@ -5,8 +5,9 @@ import torch
 
 from elysium.errors import ModelError
 from elysium.model.configuration import SelectorConfig
-from elysium.model.gates import LegacyGate, PromptContext, PromptGate
+from elysium.model.gates import LegacyGate, PromptContext
 from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
+from elysium.model.prompt_gate import PromptGate, consensus
 from elysium.model.selector import TSelector
 from tiny import tiny_config, tiny_model_and_processor
 
@@ -73,7 +74,7 @@ def test_language_model_loss_reaches_the_gate():
 
 
 def test_legacy_gate_is_the_published_formula():
-    gate, tokens = LegacyGate(C, N, 0, 0).requires_grad_(False), torch.randn(2, N, C)
+    gate, tokens = LegacyGate(SelectorConfig(), C, N, 0).requires_grad_(False), torch.randn(2, N, C)
     torch.nn.init.normal_(gate.trans_weight)
     torch.nn.init.normal_(gate.trans_bias)
     by_hand = torch.stack([
@@ -109,37 +110,90 @@ def test_position_code_tells_where_a_kept_token_was():
 def test_prompt_gate_follows_a_moved_pattern():
     """Tokens of frame 2 that look like the region of frame 1 score highest, and vote for the moved box."""
     torch.manual_seed(0)
-    gate = PromptGate(32, N, 32, 6)
+    gate = PromptGate(SelectorConfig(hidden_size=32), 32, N, 6)
     torch.nn.init.eye_(gate.match.weight)
+    torch.nn.init.zeros_(gate.match_seen.weight)
+    torch.nn.init.zeros_(gate.reach[-1].weight)  # every token thinks its thing reaches as far
     with torch.no_grad():
         gate.match_scale.fill_(4.0)
     frame_1 = torch.nn.functional.normalize(torch.randn(4, 4, 32), dim=-1)
     frame_2 = torch.roll(frame_1, shifts=(1, 1), dims=(0, 1))  # one cell down and right
     tokens = torch.stack([frame_1.flatten(0, 1), frame_2.flatten(0, 1)])
     box = torch.tensor([[0.25, 0.25, 0.5, 0.5]])  # exactly the cell (1, 1)
-    result = gate(tokens, PromptContext(torch.tensor([0, 0]), box, torch.tensor([0])))
+    context = PromptContext(torch.tensor([0, 0]), region_boxes=box, region_frames=torch.tensor([0]))
+    result = gate(tokens, context)
     assert result.logits.argmax(dim=1).tolist() == [5, 10]
     assert torch.allclose(result.votes[1, 10], torch.tensor([0.5, 0.5, 0.75, 0.75]), atol=1e-3)
+    assert torch.allclose(result.box[1], torch.tensor([0.5, 0.5, 0.75, 0.75]), atol=1e-3)
     assert result.mark[0, 5] == 1 and result.mark[1].sum() == 0
+
+
+def test_votes_are_corrected_by_the_errors_they_make_where_the_box_is_known():
+    """The thing grows from one cell to two by two; its tokens say so, all of them wrong by the same amount."""
+    torch.manual_seed(0)
+    gate = PromptGate(SelectorConfig(hidden_size=32), 32, N, 6)
+    torch.nn.init.eye_(gate.match.weight)
+    torch.nn.init.zeros_(gate.match_seen.weight)
+    with torch.no_grad():
+        gate.match_scale.fill_(4.0)
+    frame = torch.nn.functional.normalize(torch.randn(N, 32), dim=-1)
+    later = torch.nn.functional.normalize(torch.randn(N, 32), dim=-1)
+    later[[5, 6, 9, 10]] = frame[5]
+    small, large = torch.tensor([0.25, 0.25, 0.5, 0.5]), torch.tensor([0.25, 0.25, 0.75, 0.75])
+    told = torch.stack([small, large]).unsqueeze(1).expand(2, N, 4) + torch.tensor([0.05, -0.02, 0.03, 0.01])
+    gate.votes = lambda seen: told
+    context = PromptContext(torch.tensor([0, 0]), region_boxes=small[None], region_frames=torch.tensor([0]))
+    result = gate(torch.stack([frame, later]), context)
+    assert torch.allclose(result.box, torch.stack([small, large]), atol=1e-3)
+
+
+def test_consensus_does_not_fall_between_two_things():
+    here, there = torch.tensor([0.1, 0.1, 0.3, 0.3]), torch.tensor([0.7, 0.7, 0.9, 0.9])
+    votes = torch.stack([here, here + 0.01, here - 0.01, there, there]).unsqueeze(0)
+    assert torch.allclose(consensus(torch.zeros(1, 5), votes)[0], here, atol=1e-6)
+    weighed = consensus(torch.tensor([[0.0, 0.0, 0.0, 2.0, 2.0]]), votes)
+    assert torch.allclose(weighed[0], there, atol=1e-6)
+
+
+def test_consensus_of_boxes_without_area_is_one_of_them():
+    thin = torch.tensor([[[0.2, 0.3, 0.2, 0.6], [0.5, 0.5, 0.5, 0.7]]])
+    assert torch.allclose(consensus(torch.tensor([[1.0, 0.0]]), thin)[0], thin[0, 0])
 
 
 def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
     torch.manual_seed(0)
-    gate, tokens = PromptGate(C, N, 8, 6), torch.randn(5, N, C)
+    gate, tokens = PromptGate(SelectorConfig(hidden_size=8), C, N, 6), torch.randn(5, N, C)
     rows = torch.tensor([0, 0, 1, 1, 2])  # a region, words, neither
     context = PromptContext(
         rows,
-        torch.tensor([[0.1, 0.1, 0.6, 0.7]]),
-        torch.tensor([0]),
-        torch.tensor([[0.0] * 6, [1.0] * 6, [0.0] * 6]),
-        torch.tensor([False, True, False]),
+        region_boxes=torch.tensor([[0.1, 0.1, 0.6, 0.7]]),
+        region_frames=torch.tensor([0]),
+        words=torch.randn(3, 4, 6),
+        words_mask=torch.tensor([[False] * 4, [True, True, False, False], [False] * 4]),
     )
     together = gate(tokens, context).logits
-    region = PromptContext(rows[:2], context.region_boxes, context.region_frames)
-    words = PromptContext(torch.tensor([0, 0]), query=torch.ones(1, 6), has_query=torch.tensor([True]))
+    region = PromptContext(rows[:2], region_boxes=context.region_boxes, region_frames=context.region_frames)
+    words = PromptContext(
+        torch.tensor([0, 0]), words=context.words[1:2, :2], words_mask=torch.ones(1, 2, dtype=torch.bool)
+    )
     assert torch.allclose(together[:2], gate(tokens[:2], region).logits, atol=1e-5)
     assert torch.allclose(together[2:4], gate(tokens[2:4], words).logits, atol=1e-5)
     assert torch.allclose(together[4:], gate(tokens[4:], PromptContext(torch.tensor([0]))).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("gate", ["mlp", "legacy", "uniform", "prompt"])
+def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate):
+    module, tokens = selector(gate), torch.randn(3, N, C)
+    asked = {
+        "frame_rows": torch.tensor([0, 0, 1, 1, 2]), "region_boxes": torch.tensor([[0.1, 0.1, 0.6, 0.7]]),
+        "region_frames": torch.tensor([0]), "words": torch.randn(3, 4, 6),
+        "words_mask": torch.tensor([[False] * 4, [True] * 4, [False, True, True, False]]),
+    }  # fmt: skip
+    ids = torch.tensor([0, 1, 0, 1, 2])
+    shared = module(tokens, context=PromptContext(frame_ids=ids, **asked))
+    own = module(tokens[ids], context=PromptContext(**asked))
+    assert torch.equal(shared.indices, own.indices) and torch.equal(shared.tokens, own.tokens)
+    assert torch.allclose(shared.logits, own.logits, atol=1e-6)
 
 
 def test_frame_numbers_count_within_each_request():
@@ -168,12 +222,13 @@ def test_voted_box_is_carried_side_by_side_and_only_where_something_was_asked():
     torch.manual_seed(0)
     module = TSelector(SelectorConfig(gate="prompt", num_tokens=6, hidden_size=8, annotate=True), C, N, 6).eval()
     rows = torch.tensor([0, 0, 1])
-    context = PromptContext(rows, torch.tensor([[0.25, 0.25, 0.75, 1.0]]), torch.tensor([0]))
+    box = torch.tensor([[0.25, 0.25, 0.75, 1.0]])
+    context = PromptContext(rows, region_boxes=box, region_frames=torch.tensor([0]))
     chosen = module(torch.randn(3, N, C), context=context)
     assert chosen.notes.shape == (3, 6, module.note_size)
     assert torch.equal(chosen.numbers[1], chosen.box[1][[0, 1, 2, 3, 0, 1]])
     assert chosen.numbers[2].isnan().all() and not chosen.numbers[:2].isnan().any()
-    assert torch.allclose(chosen.box, (chosen.logits.softmax(-1).unsqueeze(-1) * chosen.votes).sum(1), atol=1e-6)
+    assert torch.allclose(chosen.box, consensus(chosen.logits, chosen.votes), atol=1e-6)
 
 
 def test_voted_numbers_look_like_the_tokens_of_the_answer():

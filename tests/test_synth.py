@@ -10,7 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from elysium.data.synth import AssetLibrary, ClipGenerator, Cutout, SynthClip, SynthConfig, SynthObject, words
+from elysium.data.synth import (
+    AssetLibrary,
+    ClipGenerator,
+    Cutout,
+    SynthClip,
+    SynthConfig,
+    SynthObject,
+    questions,
+    words,
+)
 from elysium.data.synth.nouns import confusable, plain_noun, sprite_noun
 from elysium.data.synth.render import Layer, Look, compose, make_sprite, solid_box, warp
 from elysium.errors import InputError, SourceError
@@ -346,3 +355,57 @@ def test_damaged_cache_is_built_again(asset_folder: Path, tmp_path: Path) -> Non
     cache.write_bytes(b"nothing of use")
     assert AssetLibrary.from_folder(asset_folder, "val", cutout_px=24, cache=cache).cutouts
     assert cache.stat().st_size > 10_000
+
+
+class _Thing:
+    def __init__(self, noun: str, colour: str | None = None, expressions: tuple[str, ...] = ()) -> None:
+        self.noun, self.colour, self.expressions = noun, colour, expressions
+
+
+def _asked(thing: _Thing, everything: list[_Thing], boxes: np.ndarray) -> set[tuple[str, str]]:
+    asked = (questions.ask(np.random.default_rng(i), thing, everything, boxes) for i in range(60))
+    return {pair for pair in asked if pair is not None}
+
+
+def test_questions_have_the_answers_of_the_labels():
+    car = _Thing("car", "red", ("the car", "red car on the left", "the red object", "the car moving right"))
+    boxes = np.array([[0.1, 0.4, 0.3, 0.6], [np.nan] * 4, [0.4, 0.4, 0.6, 0.6]], np.float32)
+    assert _asked(car, [car, _Thing("car"), _Thing("dog")], boxes) == {
+        ("What color is the car?", "red"),
+        ("What color is the car moving right?", "red"),
+        ("What is the red object?", "a car"),
+        ("Which way does the car move?", "to the right"),
+        ("Which way does the red car on the left move?", "to the right"),
+        ("Which way does the red object move?", "to the right"),
+        ("How many cars are there?", "2"),
+    }
+
+
+def test_what_cannot_be_known_is_not_asked():
+    """No colour, one frame, a noun that another thing may go by."""
+    man = _Thing("man", None, ("the man",))
+    assert _asked(man, [man, _Thing("person")], np.array([[0.1, 0.1, 0.2, 0.2]], np.float32)) == set()
+
+
+def test_still_things_do_not_move_and_slow_ones_are_not_asked_about():
+    still = np.tile(np.array([[0.1, 0.1, 0.2, 0.2]], np.float32), (3, 1))
+    dog = _Thing("dog", None, ("the dog",))
+    assert ("Which way does the dog move?", "it does not move") in _asked(dog, [dog], still)
+    slow = still + np.array([[0.0], [0.03], [0.06]], np.float32)
+    assert not any("Which way" in question for question, _ in _asked(dog, [dog], slow))
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [("car", "cars"), ("bus", "buses"), ("fire truck", "fire trucks"), ("butterfly", "butterflies"),
+     ("monkey", "monkeys"), ("person", "people"), ("scissors", "scissors"), ("octopus", "octopuses"), ("fox", "foxes")],
+)  # fmt: skip
+def test_plurals(noun, expected):
+    assert questions.plural(noun) == expected
+
+
+def test_a_single_picture_says_nothing_of_motion():
+    config = SynthConfig(size_px=64, num_frames=1, min_objects=1, max_objects=3, patch_share=0.0)
+    generator = ClipGenerator(config, AssetLibrary(), seed=3)
+    said = [e for i in range(40) for o in generator.generate(i).objects for e in (*o.expressions, o.description)]
+    assert said and not any("moving" in text for text in said)

@@ -1,27 +1,32 @@
 """Training data and loss: which tokens carry loss, what the gate is asked, and that samples repeat exactly."""
 
 import json
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
-from elysium.config import LossSection, Phase, load_train_config
+from elysium.config import LossSection, Phase, load_stages
 from elysium.errors import InputError
 from elysium.language.prompts import Task
 from elysium.model.presets import number_token_ids, train_nano_tokenizer
 from elysium.training.collate import IGNORED, Collator, gate_targets, number_kernel
 from elysium.training.features import FeatureCache
-from elysium.training.loss import AnswerLoss, GateLoss, teacher_forced_boxes
+from elysium.training.loss import AnswerLoss, GateLoss, generalized_iou, teacher_forced_boxes
 from elysium.training.samples import Sample, SampleDataset, draw_frames
+from elysium.training.validation import IouTally
 from tiny import tiny_model_and_processor, tiny_tokenizer
 
 GRID = 4
+_numbers = count()
 
 
 def sample(task: Task, answer: str, frames: int, boxes=None, region=None, query=None, prompt="USER: <image>") -> Sample:
     boxes = np.tile(np.array([0.1, 0.2, 0.5, 0.6], np.float32), (frames, 1)) if boxes is None else boxes
-    return Sample(task, prompt, answer, answer, np.zeros((frames, 7), np.float16), boxes, region, query)
+    keys = tuple((next(_numbers), frame) for frame in range(frames))
+    return Sample(task, prompt, answer, answer, np.zeros((frames, 7), np.float16), boxes, region, query, keys)
 
 
 @pytest.fixture(scope="module")
@@ -108,17 +113,46 @@ def test_answer_loss_by_hand():
     by_hand = -sum(number_kernel(1.0)[50, v] * log_probs[1, numbers[v]] for v in range(101))
     assert torch.isclose(parts.numbers, by_hand)
     assert torch.isclose(parts.template, -(log_probs[0, 2] + log_probs[2, 1]) / 2)
-    assert parts.words == 0 and torch.isclose(parts.gate, torch.tensor(0.6931), atol=1e-4)
-    total = parts.total(LossSection(template=0.5, gate=2.0))
-    assert torch.isclose(total, by_hand + 0.5 * parts.template + 2 * parts.gate)
+    assert parts.words == 0 and torch.isclose(parts.gate, torch.tensor(2.0).log())
+    assert torch.isclose(parts.choice, torch.tensor(4.0).log())
+    total = parts.total(LossSection(template=0.5, gate=2.0, choice=0.25))
+    assert torch.isclose(total, by_hand + 0.5 * parts.template + 2 * parts.gate + 0.25 * parts.choice)
 
 
 def test_votes_are_measured_in_object_sizes():
     boxes = torch.tensor([[0.2, 0.2, 0.4, 0.6]])
     # Half a width off; nonsense outside the object. The voted box is off by a width and by half a height.
     votes = torch.tensor([[[0.3, 0.2, 0.5, 0.6], [0.9, 0.9, 0.9, 0.9]]])
-    gate = GateLoss(torch.zeros(1, 2), votes, boxes + 0.2, torch.tensor([[1.0, 0.0]]), boxes)
-    assert torch.isclose(gate.voting(), torch.tensor(np.log(1.5) / 2 + (np.log(2) + np.log(1.5)) / 2).float())
+    gate = GateLoss(torch.zeros(1, 2), votes, boxes + 0.1, torch.tensor([[1.0, 0.0]]), boxes)
+    # The vote shares half its width: intersection 1/3 of the union, which fills the hull.
+    by_token = np.log(1.5) / 2 + (1 - 1 / 3) / 2
+    assert torch.isclose(gate.voting(), torch.tensor(by_token + (np.log(1.5) + np.log(1.25)) / 2).float())
+    elsewhere = GateLoss(torch.zeros(1, 2), votes, boxes + 0.5, torch.tensor([[1.0, 0.0]]), boxes)
+    assert torch.isclose(elsewhere.voting(), torch.tensor(by_token).float())  # on another thing: not taught
+
+
+def test_small_things_count_as_much_as_large_ones():
+    """Frame 1: a thing of one token, its vote right. Frame 2: one of three tokens, a width off. Frame 3: nothing."""
+    boxes = torch.tensor([[0.2, 0.2, 0.4, 0.4], [0.5, 0.5, 0.7, 0.7], [float("nan")] * 4])
+    targets = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    votes = boxes.nan_to_num(0.0).unsqueeze(1).repeat(1, 3, 1)
+    votes[1] += 0.2
+    gate = GateLoss(torch.zeros(3, 3), votes, torch.zeros(3, 4), targets, boxes)
+    off = np.log(2) + (1 - (0 - (0.16 - 0.08) / 0.16)) / 2
+    assert torch.isclose(gate.voting(), torch.tensor((0 + off) / 2).float())
+
+
+def test_generalized_iou_by_hand():
+    first = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(3, 4)
+    second = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 1.5, 1.0], [2.0, 0.0, 3.0, 1.0]])
+    assert torch.allclose(generalized_iou(first, second), torch.tensor([1.0, 1 / 3, -1 / 3]))
+
+
+def test_voted_boxes_are_tallied_without_the_given_frame_and_where_the_object_is():
+    tally = IouTally("SOT", given=True)
+    true = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [float("nan")] * 4, [0.5, 0, 1.5, 1]])
+    tally.add(torch.tensor([[9.0, 9, 9, 9], [0, 0, 1, 1], [0, 0, 1, 1], [0.5, 0, 1.5, 1]]), true, 4)
+    assert tally.scores() == {"SOT": 1.0, "SOT_hold": pytest.approx((1 + 1 / 3) / 2)}
 
 
 def test_teacher_forced_boxes_are_read_where_the_numbers_stand():
@@ -135,8 +169,9 @@ def cache(tmp_path):
     boxes = [[round(0.1 + 0.02 * t, 3), 0.2, round(0.4 + 0.02 * t, 3), 0.6] for t in range(8)]
     gone = [*boxes[:6], None, None]
     items = [
-        {"noun": "car", "boxes_xyxyn": boxes, "expressions": ["the red car"], "description": "a red car"},
-        {"noun": "patch", "boxes_xyxyn": gone, "expressions": [], "description": "a patch"},
+        {"noun": "car", "colour": "red", "boxes_xyxyn": boxes, "expressions": ["the red car"],
+         "description": "a red car"},
+        {"noun": "patch", "colour": None, "boxes_xyxyn": gone, "expressions": [], "description": "a patch"},
     ]
     (tmp_path / "labels-00000.json").write_text(json.dumps([items, items]))
     np.save(tmp_path / "features-00000.npy", np.arange(8, dtype=np.float16).reshape(1, 8, 1).repeat(2, axis=0))
@@ -174,6 +209,30 @@ def test_batches_hold_one_frame_count_and_follow_the_curriculum(cache):
     assert set.union(*counts[:10]) <= {1, 2} and set.union(*counts[10:]) <= {1, 4}
 
 
+def test_a_group_asks_about_the_same_frames_which_are_looked_at_once(cache, collator):
+    data = dataset(cache, group_size=5, region_mark=False)
+    for start in range(0, 200, 5):
+        keys = {data[i].frame_keys for i in range(start, start + 5)}
+        assert len(keys) <= 2  # most draws serve; a group whose clip does not goes on to another
+    group = [replace(data[i], prompt="USER: <image>") for i in range(60, 65)]
+    batch = collator(group)
+    assert len(batch["vision_features"]) == len({key for item in group for key in item.frame_keys})
+    alone = np.concatenate([item.features for item in group]).astype(np.float32)
+    assert np.array_equal(batch["vision_features"][batch["frame_ids"]].numpy(), alone)
+
+
+def test_images_come_from_the_stills_when_there_are_any(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stills")
+    item = {"noun": "dog", "colour": None, "boxes_xyxyn": [[0.1, 0.1, 0.5, 0.5]], "expressions": ["a dog"],
+            "description": "a dog"}  # fmt: skip
+    (folder / "labels-00000.json").write_text(json.dumps([[item]]))
+    np.save(folder / "features-00000.npy", np.full((1, 1, 1), 99, np.float16))
+    data = dataset(cache, stills=FeatureCache(folder, 1))
+    for index in range(100):
+        one = data[index]
+        assert (one.features[0, 0] == 99) == (one.task in (Task.REC, Task.REG))
+
+
 def test_words_are_asked_from_the_first_frame_on(cache):
     data = dataset(cache)
     asked = [data[i] for i in range(200) if data[i].task in (Task.RSOT, Task.REC)]
@@ -190,14 +249,14 @@ def test_prompt_box_is_frame_one_of_the_answer(cache):
             assert np.allclose(item.region * 100, [int(v) for v in first.split(",")])
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8, 12])
-def test_draw_frames(count):
+@pytest.mark.parametrize("wanted", [1, 2, 5, 8, 12])
+def test_draw_frames(wanted):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        picked = draw_frames(rng, 8, count, from_start=False)
-        assert len(picked) == min(count, 8) and picked.min() >= 0 and picked.max() < 8
+        picked = draw_frames(rng, 8, wanted, from_start=False)
+        assert len(picked) == min(wanted, 8) and picked.min() >= 0 and picked.max() < 8
         assert len(set(np.diff(picked))) <= 1
-    assert draw_frames(rng, 8, count, from_start=True)[0] == 0
+    assert draw_frames(rng, 8, wanted, from_start=True)[0] == 0
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
@@ -210,18 +269,40 @@ def test_bad_configurations_name_the_key(tmp_path, text, sentence):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=sentence.replace(".", r"\.")):
-        load_train_config(path)
+        load_stages(path)
 
 
 def test_overrides(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("output_dir: x\n")
-    config = load_train_config(path, ["data.train_clips=5", "trainer.max_steps=3"])
+    (config,) = load_stages(path, ["data.train_clips=5", "trainer.max_steps=3"])
     assert (config.data.train_clips, config.trainer["max_steps"]) == (5, 3)
     with pytest.raises(InputError, match="Cannot read the override 'x'"):
-        load_train_config(path, ["x"])
+        load_stages(path, ["x"])
     with pytest.raises(InputError, match="No such configuration file"):
-        load_train_config(tmp_path / "none.yaml")
+        load_stages(tmp_path / "none.yaml")
+
+
+def test_stages_are_laid_over_the_file_and_follow_each_other(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "output_dir: x\ndata: {tasks: {SOT: 1.0}, seed: 3}\ntrainer: {max_steps: 9, bf16: true}\n"
+        "stages:\n- {name: one, loss: {answers: false}, trainer: {max_steps: 2}}\n"
+        "- {name: two, data: {tasks: {REC: 1.0}}}\n"
+    )
+    one, two = load_stages(path, ["stages.0.muon_lr=0.5", "data.seed=4"])
+    assert (str(one.output_dir), one.trainer, one.muon_lr) == ("x/one", {"max_steps": 2, "bf16": True}, 0.5)
+    assert not one.loss.answers and two.loss.answers and one.model.path is None
+    assert str(two.model.path) == "x/one/final" and two.trainer["max_steps"] == 9 and two.muon_lr == 0
+    assert one.data.tasks == {"SOT": 1.0} and two.data.tasks == {"REC": 1.0} and one.data.seed == two.data.seed == 4
+    with pytest.raises(InputError, match="names no place"):
+        load_stages(path, ["stages.7.muon_lr=0.5"])
+    path.write_text("output_dir: x\nstages: [{name: one, magic: 1}]\n")
+    with pytest.raises(InputError, match="stage one: magic"):
+        load_stages(path)
+    path.write_text("output_dir: x\nstages: [{muon_lr: 1}]\n")
+    with pytest.raises(InputError, match="each with a name"):
+        load_stages(path)
 
 
 def test_numbers_are_single_tokens():
@@ -237,7 +318,7 @@ def test_what_is_heard_may_be_wrong_what_is_to_be_said_never(cache, collator):
     assert any(i.heard != i.answer for i in items)
     for item in items:
         assert item.heard.split("]")[0] == item.answer.split("]")[0]
-        item = Sample(item.task, "USER: <image>", item.answer, item.heard, item.features, item.boxes, item.region, None)
+        item = replace(item, prompt="USER: <image>", query=None)
         batch = collator([item])
         kept = batch["labels"][0] != IGNORED
         decode = collator.processor.tokenizer.decode

@@ -1,9 +1,9 @@
-"""Boxes, labels and trails on frames; annotated videos and GIFs.
+"""Boxes, labels and trails on frames; annotated videos.
 
 Built on supervision's annotators. Everything scales with the frame, so that the same call is readable at 200
 pixels and at 4K; colours are those of Okabe and Ito, which colour-blind people can tell apart. A solid box
 was written by the model, a dashed one is carried over from an earlier frame, an absent object is named in the
-lower left corner. Knows nothing about models.
+lower left corner. Knows nothing about models, nor about GIFs (`elysium.gif`).
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from elysium.boxes import FloatArray
-from elysium.errors import InputError, OutputError, SourceError
-from elysium.files import atomic_path
+from elysium.errors import InputError, SourceError
 from elysium.tracks import Track, TrackResult
 from elysium.video import Frame, FrameSource, ImageArray, VideoWriter
 
@@ -43,7 +40,6 @@ _GREY_INDEX = len(_HEX)
 _LABEL = sv.ColorPalette([*PALETTE.colors, _GREY])
 _TEXT = sv.ColorPalette([_BLACK] * 6 + [_WHITE] * 2)
 TRAIL_FRAMES = 30
-GIF_MAX_FPS = 15.0
 
 
 @dataclass(frozen=True)
@@ -292,90 +288,3 @@ def write_video(
         for image in annotate_result(frames, result, trails=trails):
             writer.write(image)
     return Path(path)
-
-
-def write_result_gif(
-    frames: Iterable[Frame] | FrameSource,
-    result: TrackResult,
-    path: str | os.PathLike[str],
-    *,
-    max_width: int = 480,
-    trails: bool = False,
-) -> Path:
-    """Like `write_video`, as a GIF."""
-    return write_gif(path, annotate_result(frames, result, trails=trails), result.output_fps, max_width)
-
-
-def write_gif(
-    path: str | os.PathLike[str], frames: Iterable[ImageArray], fps: float, max_width: int = 480
-) -> Path:
-    """Write RGB frames as an endless GIF, at most `max_width` pixels wide.
-
-    At most 15 frames a second are kept (of the others every second, third, ... one): browsers slow faster
-    GIFs down. Each frame has its own 256 colours, made as it passes, so memory does not grow with the length.
-    Nothing is written if there are no frames. Raises OutputError.
-    """
-    step = max(1, int(np.ceil(fps / GIF_MAX_FPS - 1e-6)))
-    kept = (image for place, image in enumerate(frames) if place % step == 0)
-    first = next(kept, None)
-    if first is None:
-        return Path(path)
-    height, width = first.shape[:2]
-    scale = min(1.0, max_width / width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    with atomic_path(Path(path)) as temporary:
-        try:
-            _encode_gif(temporary, first, kept, Fraction(fps / step).limit_denominator(1000), size)
-        except ValueError as error:  # not an OSError: FFmpeg could not make sense of the name
-            raise OutputError(
-                f"Cannot write a GIF to {os.fspath(path)!r}: {error}", "Use a name ending in .gif."
-            ) from error
-    return Path(path)
-
-
-def _encode_gif(
-    path: Path, first: ImageArray, rest: Iterable[ImageArray], rate: Fraction, size: tuple[int, int]
-) -> None:
-    with av.open(str(path), "w", format="gif") as container:
-        stream = cast(Any, container.add_stream("gif", rate=rate))
-        stream.width, stream.height = size
-        stream.pix_fmt = "pal8"
-        graph = _palette_graph(size, rate)
-        for place, image in enumerate(_chain(first, rest)):
-            if (image.shape[1], image.shape[0]) != size:
-                image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
-                format="rgba"
-            )
-            frame.pts, frame.time_base = place, 1 / rate
-            graph.push(frame)
-            container.mux(stream.encode(_pulled(graph)))
-        container.mux(stream.encode(None))
-
-
-def _chain(first: ImageArray, rest: Iterable[ImageArray]) -> Iterator[ImageArray]:
-    yield first
-    yield from rest
-
-
-def _pulled(graph: Any) -> Any:
-    frame = graph.pull()
-    frame.pict_type = 0
-    return frame
-
-
-def _palette_graph(size: tuple[int, int], rate: Fraction) -> Any:
-    """A filter that turns RGBA frames into 256 colours, chosen anew for each frame."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=size[0], height=size[1], format=av.VideoFormat("rgba"), time_base=1 / rate
-    )
-    split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
-    use, sink = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4"), graph.add("buffersink")
-    source.link_to(split)
-    split.link_to(use, 0, 0)
-    split.link_to(palette, 1, 0)
-    palette.link_to(use, 0, 1)
-    use.link_to(sink)
-    graph.configure()
-    return graph

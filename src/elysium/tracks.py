@@ -1,7 +1,7 @@
 """What tracking found: for each object and frame a box, a score and a state; to and from files.
 
 Holds arrays of numbers only, no images, so an hour of video is a few megabytes. Knows nothing about models;
-drawing and supervision are imported when asked for.
+drawing, supervision and the formats of other tools are imported when asked for.
 """
 
 from __future__ import annotations
@@ -220,6 +220,25 @@ class TrackResult:
                 lines.append(",".join(map(str, [index + 1, track.id, *numbers, -1, -1, -1])))
         return _written("".join(line + "\n" for line in lines), path)
 
+    def export(
+        self, path: str | os.PathLike[str], format: str, *, include_carried: bool | None = None
+    ) -> Path:
+        """Write the tracks for another tool: "yolo" (a folder), "coco", "labelstudio", "cvat" or "records".
+
+        Args:
+            path: what to write; an earlier export there is replaced.
+            format: a key of `elysium.exports.EXPORTS`, where each format is described.
+            include_carried: whether boxes that only stand in count; if None, as suits the format.
+
+        Raises InputError for an unknown format, OutputError if it cannot be written.
+        """
+        from elysium.exports import EXPORTS
+
+        if format not in EXPORTS:
+            raise InputError(f"There is no export format {format!r}", f"Use one of {', '.join(EXPORTS)}.")
+        write = EXPORTS[format]
+        return write(self, path) if include_carried is None else write(self, path, include_carried=include_carried)
+
     def to_supervision(self, i: int) -> sv.Detections:
         """Processed frame `i` (0-based; negative counts from the end) as `supervision.Detections`.
 
@@ -251,17 +270,17 @@ class TrackResult:
         Args:
             path: the file to write; replaced if it exists.
             source: where to take the frames from, if not from `self.source` (needed for arrays).
-            options: passed on to `elysium.draw.write_video` or `write_result_gif`.
+            options: passed on to `elysium.draw.write_video` or `elysium.gif.write_result_gif`.
 
         Raises SourceError if the frames cannot be read again, OutputError if the video cannot be written.
         """
-        from elysium import draw, video
+        from elysium import draw, gif, video
 
         if source is None and self.source == "array":
             raise InputError("These tracks were made from arrays in memory", "Pass the frames as source=...")
         frames = video.open_source(self.source if source is None else source)
         if Path(path).suffix.lower() == ".gif":
-            return draw.write_result_gif(frames, self, path, **options)
+            return gif.write_result_gif(frames, self, path, **options)
         return draw.write_video(frames, self, path, **options)
 
     def _walk(self) -> Iterable[tuple[int, Track, int]]:

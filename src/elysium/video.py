@@ -1,10 +1,11 @@
-"""Frames in, frames out: one iterable over files, folders, globs, lists and arrays; one H.264 writer.
+"""Frames in, frames out: one iterable over files, folders, globs, lists, arrays, cameras and streams; one writer.
 
 Memory is bounded by a few frames, whatever the length of the source. Knows nothing about boxes, tracks or
-models, and leaves the reading itself to elysium.readers.
+models, and leaves the reading itself to elysium.readers and elysium.live.
 
-Conventions: images are (H, W, 3) uint8 RGB; time 0 is the first frame of the source; `Frame.index` counts the
-frames of the source (under `stride` too), so it lines up with annotations.
+Conventions: images are (H, W, 3) uint8 RGB, upright, transparency dropped, in the size of the first frame; time 0 is
+the first frame of the source and times never run backwards; `Frame.index` counts the frames of the source (those
+left out by `stride`, and those dropped by a live source, too), so it lines up with annotations.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import glob
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,17 +25,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elysium.errors import InputError, SourceError
-from elysium.readers import ArrayReader, ImageArray, ImageReader, Reader, VideoReader, read_image
+from elysium.live import live_reader, webcam_reader
+from elysium.readers import (
+    AnimationReader,
+    ArrayReader,
+    ImageArray,
+    ImageReader,
+    Reader,
+    VideoReader,
+    is_animated,
+    missing,
+    read_image,
+)
 from elysium.video_writer import VideoWriter
 
 __all__ = ["Frame", "FrameSource", "ImageArray", "Source", "VideoWriter", "open_source", "read_image"]
 
 Source: TypeAlias = (
-    str | os.PathLike[str] | NDArray[Any] | Sequence[str | os.PathLike[str]] | Iterable[NDArray[Any]]
+    str | int | os.PathLike[str] | NDArray[Any] | Sequence[str | os.PathLike[str]] | Iterable[NDArray[Any]]
 )
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif", ".ts", ".wmv")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".gif", ".apng")
+_MAYBE_ANIMATED = (".gif", ".apng", ".png", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +71,13 @@ class _Selection:
     def __post_init__(self) -> None:
         for name, value in (("start", self.start_s), ("end", self.end_s)):
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise InputError(
-                    f"{name} is {value}", f"Give {name} in seconds after the first frame, 0 or more."
-                )
+                raise InputError(f"{name} is {value}", f"Give {name} in seconds after the first frame, 0 or more.")
         if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
-            raise InputError(
-                f"end ({self.end_s:g} s) is not after start ({self.start_s or 0:g} s)", "Swap them?"
-            )
+            raise InputError(f"end ({self.end_s:g} s) is not after start ({self.start_s or 0:g} s)", "Swap them?")
         if self.stride < 1:
-            raise InputError(
-                f"stride is {self.stride}", "Use 1 for every frame, 2 for every other, and so on."
-            )
+            raise InputError(f"stride is {self.stride}", "Use 1 for every frame, 2 for every other, and so on.")
         if self.max_frames is not None and self.max_frames < 1:
-            raise InputError(
-                f"max-frames is {self.max_frames}", "Use 1 or more, or leave it out for all frames."
-            )
+            raise InputError(f"max-frames is {self.max_frames}", "Use 1 or more, or leave it out for all frames.")
 
     def estimate(self, count: int, fps: float) -> int:
         """How many of `count` frames at `fps` are selected."""
@@ -83,8 +90,11 @@ class _Selection:
 class FrameSource:
     """The selected frames of a source, as an iterable of `Frame`; made by `open_source`.
 
-    It can be iterated over several times (each time from the start) unless it was made from a bare iterator.
-    `warnings` grows while frames are read: look at it afterwards.
+    It can be iterated over several times (each time from the start) unless it is `live` or was made from a bare
+    iterator. `warnings` grows while frames are read: look at it afterwards.
+
+    A live source holds its device or connection from `open_source` on, until it has been iterated over (to the end or
+    not), closed (`with` does that), or let go of.
     """
 
     def __init__(self, reader: Reader, selection: _Selection) -> None:
@@ -94,6 +104,17 @@ class FrameSource:
         self.fps: float = reader.fps  # of the source, whatever the stride
         self.resolution_wh: tuple[int, int] = reader.resolution_wh
         self.stride: int = selection.stride
+        self.live: bool = reader.live  # it arrives while it is read, and only once
+
+    def close(self) -> None:
+        """Stop a live source; others hold nothing."""
+        self._reader.close()
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def warnings(self) -> list[str]:
@@ -109,18 +130,18 @@ class FrameSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises SourceError when the selection is empty or a frame cannot be read."""
-        wanted, first, given = self._selection, None, 0
-        for index, (time_s, load) in enumerate(self._reader.read()):
-            if wanted.end_s is not None and time_s >= wanted.end_s - 1e-6:
-                break
-            if first is None and time_s >= (wanted.start_s or 0.0) - 1e-6:
-                first = index
-            if first is None or (index - first) % wanted.stride:
-                continue
-            yield Frame(index, time_s, load())
-            given += 1
-            if given == wanted.max_frames:
-                return
+        wanted, due, given = self._selection, 0, 0
+        with closing(self._reader.read()) as frames:  # at once, also on Ctrl-C: there may be a camera behind it
+            for raw in frames:
+                if wanted.end_s is not None and raw.time_s >= wanted.end_s - 1e-6:
+                    break
+                if raw.time_s < (wanted.start_s or 0.0) - 1e-6 or raw.index < due:
+                    continue
+                due = raw.index + wanted.stride
+                yield Frame(raw.index, raw.time_s, raw.load())
+                given += 1
+                if given == wanted.max_frames:
+                    return
         if not given:
             raise SourceError(f"No frame of {self.name!r} was selected", "Check --start and --end.")
 
@@ -138,8 +159,11 @@ def open_source(
     """Open anything that has frames.
 
     Args:
-        source: a video file, an image, a folder of images (in natural order: 2 before 10), a glob, a list of
-            image paths, an array (T, H, W, 3) uint8, or an iterable of arrays (H, W, 3) uint8.
+        source: a video file, an image (an animated GIF, WebP or PNG is a video), a folder of images (in natural
+            order: 2 before 10), a glob, a list of image paths, an array (T, H, W, 3) uint8, or an iterable of arrays
+            (H, W, 3) uint8. Or something live: a webcam by its number (0 or "0"), an address (rtsp://, http://,
+            https://), "-" for a video on standard input. Where a text is also the name of an existing file or
+            folder, that is meant; a Path never means anything else.
         start_s, end_s: seconds after the first frame; frames with start <= time < end are taken.
         stride: take every stride-th frame of the source, counted from the first one taken.
         max_frames: stop after so many frames.
@@ -147,7 +171,8 @@ def open_source(
         fps: frames per second of images and arrays (25 by default); a video file knows its own.
 
     Raises:
-        SourceError: missing, not a video, an empty folder, an unreadable image, images of different sizes.
+        SourceError: missing, not a video, an empty folder, an unreadable image, images of different sizes, a camera
+            or an address that does not answer.
         InputError: options that make no sense, arrays of a wrong shape or type.
     """
     selection = _Selection(start_s, end_s, stride, max_frames)
@@ -156,7 +181,11 @@ def open_source(
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps is {fps}", "Give frames per second, more than 0.")
     if isinstance(source, str | os.PathLike):
-        return FrameSource(_path_reader(os.fspath(source), fps), selection)
+        return FrameSource(_text_reader(source, fps), selection)
+    if isinstance(source, bool):  # it would count as a webcam
+        raise InputError(f"Cannot read frames from {source}", "Give a path or arrays.")
+    if isinstance(source, int | np.integer):
+        return FrameSource(_without_fps(webcam_reader(source), fps), selection)
     items: Iterable[Any] = source if not (isinstance(source, np.ndarray) and source.ndim == 3) else [source]
     if isinstance(items, list | tuple) and items and isinstance(items[0], str | os.PathLike):
         return FrameSource(ImageReader(f"{len(items)} images", [Path(p) for p in items], fps), selection)
@@ -169,31 +198,52 @@ def natural_key(path: str | os.PathLike[str]) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def _path_reader(name: str, fps: float | None) -> Reader:
-    path = Path(name).expanduser()
-    if path.is_dir():
+def _text_reader(source: str | os.PathLike[str], fps: float | None) -> Reader:
+    name, path = os.fspath(source), Path(source).expanduser()
+    if os.path.isdir(path):
         return ImageReader(name, _images_of_folder(path), fps)
-    if path.exists():
+    if os.path.exists(path):  # (Path.exists fails for addresses longer than file names can be)
         return _file_reader(name, path, fps)
+    if os.path.islink(path):
+        raise missing(path, "file")
+    live = live_reader(source) if isinstance(source, str) else None  # a Path is never an address
+    if live is not None:
+        return _without_fps(live, fps)
     if not glob.has_magic(name):
         raise SourceError(f"No such file or folder: {name!r}", "Check the path.")
     found = [Path(match) for match in glob.glob(os.path.expanduser(name), recursive=True)]
     images = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
-    if images:
+    if len(images) > 1:
         return ImageReader(name, images, fps)
-    videos = [p for p in found if p.is_file()]
-    if len(videos) == 1:
-        return _file_reader(str(videos[0]), videos[0], fps)
-    what = f"{len(videos)} files, none of them an image" if videos else "nothing"
+    files = images or [p for p in found if p.is_file()]
+    if len(files) == 1:
+        return _file_reader(str(files[0]), files[0], fps)
+    what = f"{len(files)} files, none of them an image" if files else "nothing"
     raise SourceError(f"The pattern {name!r} matches {what}", "Give one video or a pattern of images.")
 
 
 def _file_reader(name: str, path: Path, fps: float | None) -> Reader:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    kind = path.stat().st_mode
+    if stat.S_ISCHR(kind):
+        live = live_reader(name)  # /dev/video0
+        if live is not None:
+            return _without_fps(live, fps)
+    if not stat.S_ISREG(kind):
+        raise SourceError(
+            f"{name!r} is neither a file nor a folder", f"Read a pipe through standard input: elysium ... - < {name}"
+        )
+    suffix = path.suffix.lower()
+    if suffix in _MAYBE_ANIMATED and is_animated(path):
+        return _without_fps(AnimationReader(name, path), fps)
+    if suffix in IMAGE_SUFFIXES or suffix in _MAYBE_ANIMATED:
         return ImageReader(name, [path], fps)
-    reader = VideoReader(name, path)
+    return _without_fps(VideoReader(name, path), fps)
+
+
+def _without_fps(reader: Reader, fps: float | None) -> Reader:
+    """The reader; it says that a given fps was of no use, because it knows its own."""
     if fps is not None:
-        reader.warnings.append(f"The given fps was ignored: {name} has its own, {reader.fps:g}.")
+        reader.warnings.append(f"The given fps was ignored: {reader.name} has its own, {reader.fps:g}.")
     return reader
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from elysium.video import FrameSource
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
+LOST_POLICIES = ("search", "report", "stop")
 
 Source = Annotated[
     str, typer.Argument(help="A video file, a folder of images, or a quoted glob.", show_default=False)
@@ -44,6 +45,34 @@ End = Annotated[
 ]
 MaxFrames = Annotated[
     int | None, typer.Option("--max-frames", metavar="N", help="Read at most N frames.", show_default=False)
+]
+Expression = Annotated[str | None, typer.Argument(help="What to follow, in words.", show_default=False)]
+MoreExpressions = Annotated[
+    list[str] | None,
+    typer.Option("--expression", metavar="TEXT", help="One more object, in words. Repeatable."),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--box", metavar="A,B,C,D", help="One more object, as a box in the frame it starts in. Repeatable."
+    ),
+]
+ClipLength = Annotated[
+    int | None,
+    typer.Option(
+        "--clip-length",
+        metavar="N",
+        help="Frames the model sees at once. Default: the model's, 8.",
+        show_default=False,
+    ),
+]
+LostPolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--lost-policy",
+        metavar="search|report|stop",
+        help="A lost object is searched, or reported absent from then on, or its track stops.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
@@ -93,6 +122,40 @@ def check_boxes(boxes: list[list[float]], box_format: str, resolution_wh: tuple[
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise InputError(f"{name} {value} is too small", f"Give {least} or more.")
+
+
+def clean_expressions(texts: list[str]) -> list[str]:
+    """Expressions without blanks around them. Raises InputError for an empty one."""
+    words = [text.strip() for text in texts]
+    if not all(words):
+        raise InputError("An expression is empty", "Say in words what is meant, for example 'the red car'.")
+    return words
+
+
+def check_clip_length(clip_length: int | None) -> int | None:
+    """The same number. Raises InputError for one that leaves no room for an overlap."""
+    if clip_length is not None and clip_length < 2:
+        raise InputError(
+            f"--clip-length {clip_length} is too small", "Clips overlap by one frame: give 2 or more."
+        )
+    return clip_length
+
+
+def check_lost_policy(policy: str) -> None:
+    """Raise InputError for a policy that does not exist (a test compares them with the tracker's)."""
+    if policy not in LOST_POLICIES:
+        raise InputError(f"--lost-policy {policy!r} does not exist", f"Use one of {', '.join(LOST_POLICIES)}.")
+
+
+def check_times(times_s: list[float], objects: int) -> None:
+    """Raise InputError for starting times that are no times, or not one for all or one for each object."""
+    for time in times_s:
+        if not (math.isfinite(time) and time >= 0):
+            raise InputError(f"--at {time:g} is not a time", "Give seconds after the first frame, 0 or more.")
+    if len(times_s) not in (0, 1, objects):
+        raise InputError(
+            f"--at was given {len(times_s)} times for {objects} objects", "Give it once, or once for each object."
+        )
 
 
 def check_machine(device: str, dtype: str, threads: int | None) -> None:

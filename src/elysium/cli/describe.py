@@ -17,12 +17,17 @@ def describe(
     source: common.Source,
     box: Annotated[
         list[str] | None,
-        typer.Option("--box", metavar="A,B,C,D", help="The object, as a box in the first frame. Repeatable."),
+        typer.Option("--box", metavar="A,B,C,D", help="The object, as a box in the frame of --at. Repeatable."),
     ] = None,
     box_format: common.BoxFormat = "xyxy",
     model: common.Model = "nano",
+    at: Annotated[
+        float | None,
+        typer.Option(
+            "--at", metavar="S", help="The second of the frame in which the boxes lie. Default: the first frame."
+        ),
+    ] = None,
     stride: common.Stride = 1,
-    start: common.Start = None,
     end: common.End = None,
     max_frames: Annotated[
         int | None,
@@ -35,12 +40,17 @@ def describe(
     threads: common.Threads = None,
     as_json: common.AsJson = False,
 ) -> int:
-    """Describe the object in a box: one line a box, in the order given."""
+    """Describe the object in a box: one line a box, in the order given.
+
+    The model sees the frame in which the box lies and those after it. An image is a video of one frame.
+
+    Example: elysium describe street.mp4 --box 120,80,220,300 --at 2.5
+    """
     boxes = [common.parse_box(text) for text in box or []]
     if not boxes:
         raise InputError("There is no box to describe", "Give --box A,B,C,D.")
     seen = DESCRIBE_FRAMES if max_frames is None else max_frames
-    frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=seen)
+    frames = common.open_frames(source, start_s=at, end_s=end, stride=stride, max_frames=seen)
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
     loaded = common.load_model(model, device, dtype, threads)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from elysium.cli import demo, describe, info, models, track, train
+from elysium.cli import ask, demo, describe, ground, info, models, stream, track, track_many, train
 from elysium.cli.common import INTERRUPTED, error_line
 from elysium.errors import ElysiumError
 
@@ -18,11 +18,15 @@ app = typer.Typer(
     name="elysium",
     help="Track, find and describe any object in a video with a multimodal language model.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,  # plain help, and no box drawing around errors
     pretty_exceptions_enable=False,
 )
 app.command("track")(track.track)
+app.command("track-many")(track_many.track_many)
+app.command("stream")(stream.stream)
+app.command("ground")(ground.ground)
+app.command("ask")(ask.ask)
 app.command("describe")(describe.describe)
 app.command("demo")(demo.demo)
 app.command("models")(models.models)

@@ -1,6 +1,7 @@
 """Where results go: checked before a model is loaded, written only when there is something to write.
 
-Knows names and folders; what stands in the files is known by `elysium.tracks` and `elysium.draw`.
+Knows names and folders; what stands in the files is known by `elysium.tracks`, `elysium.exports` and
+`elysium.draw`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,24 @@ from elysium.files import output_error
 if TYPE_CHECKING:
     from elysium.tracks import TrackResult
 
-FORMATS = ("json", "csv", "mot", "mp4", "gif")  # the order of writing: what is cheap comes first
+# In the order of writing: what is cheap comes first. From records to yolo they are those of `elysium.exports`, named
+# here once more because `--help` should not wait for NumPy.
+FORMATS = ("json", "csv", "mot", "records", "coco", "labelstudio", "cvat", "yolo", "mp4", "gif")
 DEFAULT_SAVE = "mp4,json"
-_SUFFIXES = {"json": ".json", "csv": ".csv", "mot": ".mot.txt", "mp4": ".mp4", "gif": ".gif"}
-_OTHER_FILES = {".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif", ".json", ".csv", ".txt", ".jpg", ".png"}
+_SUFFIXES = {
+    "json": ".json",
+    "csv": ".csv",
+    "mot": ".mot.txt",
+    "records": ".records.jsonl",
+    "coco": ".coco.json",
+    "labelstudio": ".labelstudio.json",
+    "cvat": ".cvat.xml",
+    "yolo": ".yolo",  # a folder
+    "mp4": ".mp4",
+    "gif": ".gif",
+}
+_OTHER_FILES = {".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif", ".jpg", ".png"}
+_OTHER_FILES |= {".json", ".jsonl", ".csv", ".txt", ".xml"}
 
 
 @dataclass(frozen=True)
@@ -100,15 +116,22 @@ def _plan_for(output: Path, formats: tuple[str, ...]) -> OutputPlan:
 
 
 def _check_targets(plan: OutputPlan, source: str) -> None:
-    """Raise OutputError when a file of the plan is a folder, is the source, or cannot be made."""
+    """Raise OutputError when a file of the plan is a folder, is the source, or cannot be made.
+
+    The folder of labels must be free, or one that was written here before.
+    """
     check_writable(plan.folder)
     if plan.numbered:
         return
-    for name in plan.names.values():
-        target = plan.folder / name
-        if target.is_dir():
+    for name, file_name in plan.names.items():
+        target = plan.folder / file_name
+        if name == "yolo":
+            from elysium.exports import check_yolo_folder
+
+            check_yolo_folder(target)
+        elif target.is_dir():
             raise OutputError(f"{str(target)!r} is a folder", "Choose another --output.")
-        if target.exists() and Path(source).exists() and target.samefile(source):
+        elif target.exists() and Path(source).exists() and target.samefile(source):
             raise OutputError(f"--output would write over the source {source!r}", "Choose another --output.")
 
 
@@ -161,7 +184,7 @@ def _writer(result: TrackResult, name: str) -> Callable[[Path], object]:
         "mp4": result.save_video,
         "gif": result.save_video,
     }
-    return writers[name]
+    return writers[name] if name in writers else partial(result.export, format=name)
 
 
 def make_folder(plan: OutputPlan) -> tuple[Path, list[Path]]:

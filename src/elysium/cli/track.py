@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
-Expression = Annotated[str | None, typer.Argument(help="What to follow, in words.", show_default=False)]
-MoreExpressions = Annotated[
-    list[str] | None,
-    typer.Option("--expression", metavar="TEXT", help="One more object, in words. Repeatable."),
-]
-Boxes = Annotated[
-    list[str] | None,
-    typer.Option("--box", metavar="A,B,C,D", help="One more object, as a box in the first frame. Repeatable."),
-]
 Output = Annotated[
     str | None,
     typer.Option(
@@ -45,15 +36,6 @@ Output = Annotated[
     ),
 ]
 Save = Annotated[str, typer.Option("--save", metavar="LIST", help=f"Some of {','.join(FORMATS)}; or none.")]
-ClipLength = Annotated[
-    int | None,
-    typer.Option(
-        "--clip-length",
-        metavar="N",
-        help="Frames the model sees at once. Default: the model's, 8.",
-        show_default=False,
-    ),
-]
 SearchWindow = Annotated[
     str,
     typer.Option(
@@ -62,14 +44,24 @@ SearchWindow = Annotated[
         help="Look only near the last box, in a window of RATIO box sizes. auto: the model's own.",
     ),
 ]
+At = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--at",
+        metavar="S",
+        help="Objects start at this second. Once for all of them, or once for each, boxes first.",
+        show_default=False,
+    ),
+]
 Free = Annotated[bool, typer.Option("--free", help="Decode without the answer grammar.")]
 
 
 def track(
     source: common.Source,
-    expression: Expression = None,
-    expressions: MoreExpressions = None,
-    box: Boxes = None,
+    expression: common.Expression = None,
+    expressions: common.MoreExpressions = None,
+    box: common.Boxes = None,
+    at: At = None,
     box_format: common.BoxFormat = "xyxy",
     model: common.Model = "nano",
     output: Output = None,
@@ -78,7 +70,8 @@ def track(
     start: common.Start = None,
     end: common.End = None,
     max_frames: common.MaxFrames = None,
-    clip_length: ClipLength = None,
+    clip_length: common.ClipLength = None,
+    lost_policy: common.LostPolicyOption = "search",
     search_window: SearchWindow = "auto",
     free: Free = False,
     device: common.Device = "auto",
@@ -89,8 +82,10 @@ def track(
 ) -> int:
     """Follow objects through a video.
 
-    Each box and each expression is an object of its own. A box belongs to the first processed frame. Boxes in
-    the results are pixels of the original frame.
+    Each box and each expression is an object of its own. A box belongs to the frame in which the object starts, the
+    first processed one unless --at says otherwise. Boxes in the results are pixels of the original frame.
+
+    Example: elysium track street.mp4 "the person in red" --save mp4,csv
     """
     words = _words(source, expression, expressions or [])
     boxes = [common.parse_box(text) for text in box or []]
@@ -99,10 +94,9 @@ def track(
             "There is nothing to follow: no box and no expression", "Give words, or --box A,B,C,D."
         )
     window = _window(search_window)
-    if clip_length is not None and clip_length < 2:
-        raise InputError(
-            f"--clip-length {clip_length} is too small", "Clips overlap by one frame: give 2 or more."
-        )
+    common.check_clip_length(clip_length)
+    common.check_lost_policy(lost_policy)
+    common.check_times(at or [], len(words) + len(boxes))
     plan = plan_output(output, save, source, Path("runs/track") / common.source_stem(source))
     frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=max_frames)
     common.check_boxes(boxes, box_format, frames.resolution_wh)
@@ -116,7 +110,9 @@ def track(
         words,
         boxes,
         box_format,
+        at_s=at or None,
         clip_length=clip_length,
+        lost_policy=lost_policy,
         window=window,
         free=free,
         quiet=quiet,
@@ -127,9 +123,7 @@ def track(
 
 def _words(source: str, expression: str | None, more: list[str]) -> list[str]:
     """All expressions, stripped. Raises InputError for an empty one, and for what a shell made of a glob."""
-    words = [text.strip() for text in ([expression] if expression is not None else []) + more]
-    if not all(words):
-        raise InputError("An expression is empty", "Say in words what to follow, for example 'the red car'.")
+    words = common.clean_expressions([*([expression] if expression is not None else []), *more])
     if expression is not None and Path(expression).suffix.lower() in _IMAGES and Path(expression).is_file():
         raise InputError(
             f"{expression!r} stands where the words belong, but it is an image",
@@ -160,7 +154,9 @@ def _run(
     boxes: list[list[float]],
     box_format: str,
     *,
+    at_s: list[float] | None,
     clip_length: int | None,
+    lost_policy: str,
     window: float | Literal["auto"] | None,
     free: bool,
     quiet: bool,
@@ -175,7 +171,9 @@ def _run(
                 words or None,
                 boxes or None,
                 box_format,
+                at_s=at_s,
                 clip_length=clip_length,
+                lost_policy=lost_policy,  # type: ignore[arg-type]
                 search_window=window,
                 free=free,
                 progress=report,

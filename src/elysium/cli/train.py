@@ -23,9 +23,9 @@ def train(
     ] = None,
 ) -> int:
     """Train a model as a configuration says; a run that was cut short is resumed."""
-    from elysium.config import load_train_config
+    from elysium.config import load_stages
 
-    load_train_config(config, overrides)  # every wrong key is told before PyTorch is imported
+    load_stages(config, overrides)  # every wrong key is told before PyTorch is imported
     try:
         from elysium.training.recipe import run
     except ModuleNotFoundError as error:

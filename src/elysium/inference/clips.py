@@ -10,10 +10,12 @@ batches:
 - First clip. An object with a box asks SOT with that box in Frame 1; the box itself stands as the result of
   that frame (`tracked`, score 1). An object with an expression asks RSOT, over the full frame (REC if the
   clip has but one frame).
-- Later clips. If the overlap frame is `tracked`, SOT prompted by its box. Otherwise an object with an
-  expression is found again by it (RSOT, full frame), and one without is searched from its last good box: its
-  clip is the *remembered frame in which that box was seen*, followed by the new frames. A stale box never
-  poses as the box of a frame it was not seen in. Both cases leave a note naming the frames.
+- Later clips. If the overlap frame is `tracked`, SOT prompted by its box. Otherwise the object is lost, and the
+  lost policy says what happens. `search`: an object with an expression is found again by it (RSOT, full frame),
+  and one without is searched from its last good box: its clip is the *remembered frame in which that box was
+  seen*, followed by the new frames. A stale box never poses as the box of a frame it was not seen in. `report`:
+  nobody looks for it any more, it is `absent` in all frames to come. `stop`: its track ends. Each leaves a note
+  naming the frames.
 
 States of a frame: `tracked`, the model wrote a box, with a score of at least `min_score`; `absent`, it wrote
 [0,0,0,0] (the box is NaN); `carried`, what it wrote could not be read, lies outside the frame or scores under
@@ -29,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,8 @@ from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.tracks import FrameState, Track
 from elysium.video import Frame
 
+LostPolicy: TypeAlias = Literal["search", "report", "stop"]
+LOST_POLICIES: tuple[str, ...] = get_args(LostPolicy)
 DEFAULT_CLIP_LENGTH = 8
 DEFAULT_MIN_SCORE = 0.02  # of a box's score; a model's `config.tracking["min_score"]` replaces it
 
@@ -70,14 +74,16 @@ class TrackedObject:
     Args:
         id: positive number, unique among the objects.
         expression: words, for example "the dog on the left".
-        box: (4,) xyxy pixels in the first frame.
+        box: (4,) xyxy pixels in the frame in which it starts.
         notes: go into the track as they are.
+        start_s: it starts in the first frame that is not before this second of the source; None: in the first frame.
     """
 
     id: int
     expression: str | None = None
     box: FloatArray | None = None
     notes: tuple[str, ...] = ()
+    start_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class _Memory:
     box: FloatArray | None = None  # last good box
     frame: Frame | None = None  # the frame that it was seen in
     at_overlap: bool = False  # and that is the overlap frame
+    given_up: bool = False  # lost, and nobody looks for it any more
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class ClipResult:
 
     Args:
         frames: (index in the source, time in seconds) of each new frame.
-        results: for each object, in order, a (box, score, state) per new frame.
+        results: for each object, in order, a (box, score, state) per new frame; none once its track has ended.
         notes: for each object, what was special about this clip, or None.
     """
 
@@ -129,6 +136,7 @@ class ClipSession:
         min_score: boxes that score less are `carried`.
         free: decode without the grammar.
         dialect: how boxes are written in questions.
+        lost_policy: `search`, `report` or `stop`, see the head of this file.
 
     Raises:
         InputError: an option out of range, or an object with neither box nor expression.
@@ -141,6 +149,7 @@ class ClipSession:
     min_score: float = DEFAULT_MIN_SCORE
     free: bool = False
     dialect: Dialect = ELYSIUM
+    lost_policy: LostPolicy = "search"
     clips: list[ClipResult] = field(default_factory=list, init=False)
     _pending: list[Frame] = field(default_factory=list, init=False)
 
@@ -157,6 +166,7 @@ class ClipSession:
             raise InputError(
                 f"A search window of {window!r} box sizes cannot hold the object", "Give 2 or more."
             )
+        check_lost_policy(self.lost_policy)
         for item in self.objects:
             if item.box is None and not item.expression:
                 raise InputError(f"Object {item.id} has neither a box nor an expression", "Give one of them.")
@@ -166,6 +176,11 @@ class ClipSession:
     def num_frames(self) -> int:
         """Frames that have results."""
         return sum(len(clip.frames) for clip in self.clips)
+
+    @property
+    def done(self) -> bool:
+        """Whether every track has ended, so that more frames would change nothing."""
+        return self.lost_policy == "stop" and all(memory.given_up for memory in self._memories)
 
     def push(self, frame: Frame) -> ClipResult | None:
         """Take one more frame; returns the results of a clip when this frame completes it."""
@@ -214,6 +229,9 @@ class ClipSession:
             return replace(self._by_box(target.box, frames), given=target.box)
         if memory.at_overlap and memory.box is not None:
             return replace(self._by_box(memory.box, frames), skip=1)
+        if self.lost_policy != "search":
+            note = "lost, and not looked for again" if self.lost_policy == "report" else "lost: its track ends before"
+            return _Question(None, [], skip=1, note=note)
         if target.expression:
             return replace(self._by_words(target, frames), skip=1, note="found again by its words")
         assert memory.box is not None  # an object without words started from a box
@@ -259,6 +277,10 @@ class ClipSession:
     ) -> tuple[list[Result], _Memory]:
         """Results of the new frames, and what is known of the object after them."""
         results: list[Result] = []
+        if question.request is None and question.given is None:
+            if self.lost_policy == "report":
+                results = [(np.full(4, np.nan), 0.0, "absent")] * (len(frames) - question.skip)
+            return results, replace(memory, given_up=True)
         for number in range(question.skip, len(frames)):
             frame = frames[number]
             if number == 0 and question.given is not None:
@@ -300,8 +322,8 @@ class ClipSession:
             id=item.id,
             expression=item.expression,
             initial_box=item.box,
-            indices=indices,
-            times_s=times,
+            indices=indices[: len(rows)],  # a track may have ended before the others
+            times_s=times[: len(rows)],
             boxes_xyxy=np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
             scores=np.array([score for _, score, _ in rows], dtype=np.float64),
             states=np.array([state for _, _, state in rows], dtype="<U7"),
@@ -318,6 +340,12 @@ class ClipSession:
                 start = runs.pop()[1]
             runs.append((note, start, end))
         return [f"frames {start} to {end}: {note}" for note, start, end in runs if note is not None]
+
+
+def check_lost_policy(policy: str) -> None:
+    """Raise InputError for a policy that does not exist."""
+    if policy not in LOST_POLICIES:
+        raise InputError(f"Unknown lost policy {policy!r}", f"Use one of {', '.join(LOST_POLICIES)}.")
 
 
 def _wh(image: NDArray[np.uint8]) -> tuple[int, int]:

@@ -253,15 +253,15 @@ class Decoder:
         return moved
 
     def _share_frames(self, features: dict[str, Any], requests: Sequence[Request]) -> None:
-        """Frames that several requests of the batch show (the very same array) pass the vision tower once."""
+        """Frames that several requests of the batch show (the very same array) are looked at once."""
         images = [id(image) for request in requests for image in request.frames]
         order = {image: place for place, image in enumerate(dict.fromkeys(images))}
         if len(order) == len(images) or not hasattr(self.model, "encode_frames"):
             return
-        pixels = features.pop("pixel_values")
+        pixels = features["pixel_values"]
         once = torch.tensor([images.index(image) for image in order], device=pixels.device)
-        again = torch.tensor([order[image] for image in images], device=pixels.device)
-        features["vision_features"] = self.model.encode_frames(pixels[once])[again]
+        features["pixel_values"] = pixels[once]
+        features["frame_ids"] = torch.tensor([order[image] for image in images], device=pixels.device)
 
     def _text(self, tokens: Sequence[int]) -> str:
         kept = [token for token in tokens if token not in self.eos]

@@ -1,4 +1,4 @@
-"""The face of a model for users: load it by name, then `track`, `describe`, `ground`.
+"""The face of a model for users: load it by name, then `track`, `tracker`, `describe`, `ground`, `ask`.
 
 Knows what users may ask for, and checks all of it before the model runs. Knows nothing of clips
 (elysium.inference.clips) or tokens (elysium.inference.decoding).
@@ -6,8 +6,10 @@ Knows what users may ask for, and checks all of it before the model runs. Knows 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from elysium.boxes import Affine2d, to_xyxy
 from elysium.errors import InputError
+from elysium.inference.clips import LostPolicy
 from elysium.inference.decoding import Request
 from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
 from elysium.inference.loading import load_pretrained
+from elysium.inference.sampling import uniform_frames
+from elysium.inference.streaming import DEFAULT_FPS, StreamTracker
 from elysium.inference.tracker import (
     DEFAULT_CLIP_LENGTH,
     DEFAULT_MIN_SCORE,
@@ -33,9 +38,10 @@ from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins
 from elysium.language.dialects import get_dialect
 from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.tracks import TrackResult
-from elysium.video import FrameSource, open_source
+from elysium.video import FrameSource, open_source, read_image
 
 DESCRIBE_FRAMES = 8
+ASK_FRAMES = 16  # as in the paper; a model's `config.tracking["ask_frames"]` replaces it
 
 
 class Elysium:
@@ -90,6 +96,7 @@ class Elysium:
         boxes: ArrayLike | None = None,
         box_format: str = "xyxy",
         *,
+        at_s: float | Sequence[float] | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         stride: int = 1,
@@ -98,6 +105,7 @@ class Elysium:
         clip_length: int | None = None,
         search_window: float | Literal["auto"] | None = "auto",
         min_score: float | None = None,
+        lost_policy: LostPolicy = "search",
         free: bool = False,
         color: str = "rgb",
         progress: Progress | None = None,
@@ -108,8 +116,10 @@ class Elysium:
             source: video file, folder of images, glob, list of paths, (T, H, W, 3) uint8 array or an iterable
                 of frames; or an open `FrameSource`, which brings its own choice of frames.
             expression: words for an object, or several; each gets a track.
-            boxes: (4,) or (N, 4) in `box_format`, in the first processed frame; each gets a track.
+            boxes: (4,) or (N, 4) in `box_format`, in the frame in which they start; each gets a track.
             box_format: `xyxy` or `xywh` in pixels, `xyxyn` in 0..1, `percent` in 0..100.
+            at_s: when objects start, in seconds of the video: one number for all of them, or one for each, boxes
+                first. An object starts in the first processed frame that is not before its time. None: the first.
             start_s, end_s: seconds of the video to process.
             stride: process every `stride`-th frame; the others are not in the result.
             max_frames: stop after so many processed frames.
@@ -118,6 +128,8 @@ class Elysium:
             search_window: side of the search window in box sizes, None for full frames, "auto" for the
                 model's.
             min_score: boxes that score less are `carried`; None for the model's default.
+            lost_policy: what happens with an object that is lost at the end of a clip. `search`: it is looked for
+                again. `report`: it is `absent` from then on. `stop`: its track ends.
             free: decode without the answer grammar.
             color: channel order of arrays, `rgb` or `bgr`.
             progress: called after each clip with the number of frames done and the expected total or None.
@@ -138,18 +150,75 @@ class Elysium:
         frames = _open(
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
-        objects = _objects(boxes, box_format, words, frames.resolution_wh)
-        window = self.tracking.get("search_window") if search_window == "auto" else search_window
-        tracker = Tracker(
+        objects = _starting(_objects(boxes, box_format, words, frames.resolution_wh), at_s)
+        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free)
+        return tracker.run(frames, objects, progress, self.unknown_words(words))
+
+    def tracker(
+        self,
+        *,
+        clip_length: int | None = None,
+        search_window: float | Literal["auto"] | None = "auto",
+        min_score: float | None = None,
+        lost_policy: LostPolicy = "search",
+        free: bool = False,
+        color: str = "rgb",
+        fps: float = DEFAULT_FPS,
+    ) -> StreamTracker:
+        """A tracker for frames that come one at a time; options as of `track`.
+
+        The result of a frame comes when the clip that holds it is full: with clips of 8 up to 7 frames later, with
+        `clip_length=2`, the low-latency mode, one frame later. On the frames of a video it gives what `track` gives.
+
+        Raises:
+            InputError: options that make no sense.
+        """
+        return StreamTracker(self._tracker(clip_length, search_window, min_score, lost_policy, free), color, fps)
+
+    def _tracker(
+        self, clip_length: int | None, search_window: float | Literal["auto"] | None, min_score: float | None,
+        lost_policy: LostPolicy, free: bool,
+    ) -> Tracker:  # fmt: skip
+        return Tracker(
             self.engine,
             self._default("clip_length", clip_length, DEFAULT_CLIP_LENGTH),
-            window,
+            self.tracking.get("search_window") if search_window == "auto" else search_window,
             self._default("min_score", min_score, DEFAULT_MIN_SCORE),
             free=free,
             dialect=self.dialect,
             model_name=self.name,
+            lost_policy=lost_policy,
         )
-        return tracker.run(frames, objects, progress, self.unknown_words(words))
+
+    def ask(
+        self,
+        source: Any,
+        question: str,
+        *,
+        num_frames: int | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        color: str = "rgb",
+    ) -> str:
+        """Answer a question about a video or an image.
+
+        Args:
+            source, start_s, end_s, color: as for `track`. A single (H, W, 3) image is a video of one frame.
+            question: any words.
+            num_frames: how many frames the model sees, spread evenly; None for the model's default (16).
+
+        Raises:
+            InputError: an empty question or an option that makes no sense. SourceError: nothing to read.
+        """
+        count = self._default("ask_frames", num_frames, ASK_FRAMES)
+        if count < 1:
+            raise InputError(f"{count} frames show nothing", "Give 1 or more.")
+        words = build_question(Task.VIDEO_QA, question=question)
+        frames = _open(source, start_s=start_s, end_s=end_s, color=color)
+        images = [frame.image for frame in uniform_frames(frames, count, frames.num_frames_estimate)]
+        prompt = build_prompt(Task.VIDEO_QA, len(images), words)
+        (answer,) = self.engine.run([Request(prompt, images, query=question.strip())])
+        return answer.text
 
     def describe(
         self,
@@ -192,12 +261,12 @@ class Elysium:
         return answer.text
 
     def ground(
-        self, image: NDArray[np.uint8], expression: str, *, free: bool = False
+        self, image: NDArray[np.uint8] | str | Path, expression: str, *, free: bool = False
     ) -> tuple[NDArray[np.float64], float]:
         """Find what `expression` names in one image (REC).
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB, or a file.
             expression: words.
             free: decode without the answer grammar.
 
@@ -205,9 +274,11 @@ class Elysium:
             (4,) xyxy pixels, NaN if the model found nothing or could not be read, and the score in 0..1.
 
         Raises:
-            InputError: an empty expression or an array that is no image.
+            InputError: an empty expression or an array that is no image. SourceError: a file that cannot be read.
         """
         (words,) = _expressions([expression])
+        if isinstance(image, str | Path):
+            image = read_image(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
                 f"An image of shape {image.shape} and {image.dtype}", "Give (H, W, 3) uint8 RGB."
@@ -279,6 +350,22 @@ def _objects(
             "There is nothing to follow: no box and no expression", "Give a box, words, or both."
         )
     return objects
+
+
+def _starting(objects: list[TrackedObject], at_s: float | Sequence[float] | None) -> list[TrackedObject]:
+    """The objects with their times. Raises InputError for times that do not fit."""
+    if at_s is None:
+        return objects
+    times = [float(at_s)] if isinstance(at_s, int | float) else [float(time) for time in at_s]
+    if len(times) not in (1, len(objects)):
+        raise InputError(
+            f"{len(times)} times were given for {len(objects)} objects", "Give one time, or one for each object."
+        )
+    for time in times:
+        if not (math.isfinite(time) and time >= 0):
+            raise InputError(f"An object cannot start at {time} s", "Give seconds after the first frame, 0 or more.")
+    times = times * len(objects) if len(times) == 1 else times
+    return [replace(item, start_s=time) for item, time in zip(objects, times, strict=True)]
 
 
 def _one_box(box: ArrayLike, box_format: str, resolution_wh: Sequence[int]) -> NDArray[np.float64]:

@@ -15,10 +15,13 @@ from elysium.inference.clips import (
     DEFAULT_MIN_SCORE,
     Answers,
     ClipSession,
+    LostPolicy,
     TrackedObject,
+    check_lost_policy,
 )
+from elysium.inference.sessions import Sessions
 from elysium.language.dialects import ELYSIUM, Dialect
-from elysium.tracks import TrackResult
+from elysium.tracks import Track, TrackRecorder, TrackResult
 from elysium.video import Frame
 
 Progress = Callable[[int, int | None], None]
@@ -62,9 +65,12 @@ class Tracker:
         free: bool = False,
         dialect: Dialect = ELYSIUM,
         model_name: str = "",
+        lost_policy: LostPolicy = "search",
     ) -> None:
+        check_lost_policy(lost_policy)
         self.engine, self.clip_length, self.search_window = engine, clip_length, search_window
         self.min_score, self.free, self.dialect, self.model_name = min_score, free, dialect, model_name
+        self.lost_policy = lost_policy
 
     def session(self, objects: Sequence[TrackedObject]) -> ClipSession:
         """A session to push frames into by hand."""
@@ -76,6 +82,7 @@ class Tracker:
             min_score=self.min_score,
             free=self.free,
             dialect=self.dialect,
+            lost_policy=self.lost_policy,
         )
 
     def run(
@@ -89,7 +96,7 @@ class Tracker:
 
         Args:
             source: frames, read once, in order, one clip at a time.
-            objects: what to follow.
+            objects: what to follow; each joins in the frame in which it starts.
             progress: called after each clip with the number of frames done and the expected total or None.
             warnings: put before the source's own in the result.
 
@@ -97,23 +104,37 @@ class Tracker:
             InputError: see `ClipSession`.
             Interrupted: on KeyboardInterrupt, with the result of all finished clips.
         """
-        session = self.session(objects)
+        sessions, waiting = Sessions(self.session), list(objects)
         try:
             for frame in source:
-                if session.push(frame) is not None and progress is not None:
-                    progress(session.num_frames, source.num_frames_estimate)
-            if session.finish() is not None and progress is not None:
-                progress(session.num_frames, session.num_frames)
+                due = [item for item in waiting if (item.start_s or 0.0) <= frame.time_s + 1e-6]
+                waiting = [item for item in waiting if item not in due]
+                if sessions.push(frame, due) and progress is not None:
+                    progress(sessions.num_frames, source.num_frames_estimate)
+                if sessions.done and not waiting:
+                    break
+            if sessions.finish() and progress is not None:
+                progress(sessions.num_frames, sessions.num_frames)
         except KeyboardInterrupt:
-            raise Interrupted(self._result(source, session, warnings)) from None
-        return self._result(source, session, warnings)
+            raise Interrupted(self._result(source, sessions, waiting, warnings)) from None
+        return self._result(source, sessions, waiting, warnings)
 
-    def _result(self, source: Frames, session: ClipSession, warnings: Sequence[str]) -> TrackResult:
+    def _result(
+        self, source: Frames, sessions: Sessions, waiting: Sequence[TrackedObject], warnings: Sequence[str]
+    ) -> TrackResult:
+        tracks = [*sessions.tracks(), *(_never_started(item) for item in waiting)]
         return TrackResult(
             source=source.name,
             model=self.model_name,
             fps=source.fps,
             resolution_wh=source.resolution_wh,
-            tracks=tuple(session.tracks()),
+            tracks=tuple(sorted(tracks, key=lambda track: track.id)),
             warnings=(*warnings, *source.warnings),
         )
+
+
+def _never_started(item: TrackedObject) -> Track:
+    """The track, without frames, of an object whose start lies behind the last frame."""
+    recorder = TrackRecorder(item.id, item.expression, item.box)
+    recorder.note(f"it was to start at {item.start_s:g} s, but no frame came after that")
+    return recorder.finish()

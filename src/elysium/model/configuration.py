@@ -28,7 +28,8 @@ class SelectorConfig:
         gate: ``mlp`` (the paper), ``legacy`` (what the released checkpoint computes), ``uniform`` (a fixed
             grid, the floor to beat) or ``prompt`` (tokens are scored against the region or words asked about).
         num_tokens: tokens kept per frame, 1..N. A call may ask for another number.
-        hidden_size: width of the gate's hidden layer or of its matching space.
+        hidden_size: width of the gate's hidden layer, or of everything inside the prompt gate (a multiple of 4).
+        num_layers: of the prompt gate: in how many layers tokens see each other, and words see each other and them.
         noise: scale of the Gumbel noise on the gate's logits in training; 0 switches it off.
         position_embedding: add a 2-D sine-cosine code to the tokens before the gate. For towers without
             absolute positions (convolutional ones).
@@ -39,6 +40,7 @@ class SelectorConfig:
     gate: Gate = "mlp"
     num_tokens: int = 108
     hidden_size: int = 512
+    num_layers: int = 2
     noise: float = 1.0
     position_embedding: bool = False
     annotate: bool = False

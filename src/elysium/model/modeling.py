@@ -1,13 +1,15 @@
 """The Elysium model: vision tower -> T-Selector -> projector -> causal language model.
 
-Knows: how visual tokens of F frames, given one after the other for a batch of B requests, take the places of
-the image placeholders in ``input_ids``; how region features take those of the region placeholders.
+Knows: how visual tokens of F frames, those of a batch of B requests one after the other, take the places of the image
+placeholders in ``input_ids``; how region features take those of the region placeholders. Requests may share frames:
+then fewer, U, are given, and ``frame_ids`` says which of them each request's frames are.
 Does not know: prompts, boxes as text, videos, tracking.
 
 Inputs beyond a language model's (all optional; only needed where the sequence holds placeholders, so only at
 prefill):
 
-- ``pixel_values`` (F, 3, S, S) float, or ``vision_features`` (F, D), the output of :meth:`encode_frames`;
+- ``pixel_values`` (U, 3, S, S) float, or ``vision_features`` (U, D), the output of :meth:`encode_frames`;
+- ``frame_ids`` (F,) int64, the frame 0..U-1 of each request's frames; without it U = F, in order;
 - ``frame_counts`` (B,) int64, how many of the F frames belong to each request, needed when B > 1;
 - ``region_boxes`` (R, 4) in 0..1 of the model frame and ``region_frames`` (R,) int64, the frame 0..F-1 of each;
 - ``query_ids`` (B, Q) and ``query_mask`` (B, Q): the words that a prompt-conditioned selector looks at.
@@ -33,7 +35,8 @@ from elysium.model.selector import Selection, TSelector
 from elysium.model.vision import VisionEncoder
 
 FEATURE_KEYS = (
-    "pixel_values", "vision_features", "frame_counts", "region_boxes", "region_frames", "query_ids", "query_mask",
+    "pixel_values", "vision_features", "frame_ids", "frame_counts", "region_boxes", "region_frames",
+    "query_ids", "query_mask",
 )  # fmt: skip
 
 
@@ -82,7 +85,6 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         annotate = config.selector_config.annotate
         self.annotation = nn.Linear(self.selector.note_size, width) if annotate else None
         self.number_scale = nn.Parameter(torch.tensor(10.0)) if annotate and config.number_token_ids else None
-        self.query_score = nn.Linear(width, 1) if config.selector_config.gate == "prompt" else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -110,7 +112,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return table(torch.where(known, input_ids, torch.zeros_like(input_ids)))
 
     def select_tokens(self, tokens: Tensor, k: int | None, context: PromptContext) -> tuple[Tensor, Selection]:
-        """Visual tokens (F, N, C) -> embeddings of the kept ones (F, k, W), and the selection itself."""
+        """Visual tokens (U, N, C) -> embeddings of the kept ones (F, k, W), and the selection itself."""
         selection = self.selector(tokens, k, context)
         embeddings = self.projector(selection.tokens)
         if self.annotation is not None and selection.notes is not None:
@@ -145,7 +147,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             return embeddings, None
         tokens = self._visual_tokens(features)
         context = self._context(input_ids, len(tokens), features)
-        k = self._tokens_per_frame(image_slots, len(tokens))
+        k = self._tokens_per_frame(image_slots, len(context.frame_rows))
         visual, selection = self.select_tokens(tokens, k, context)
         embeddings = embeddings.masked_scatter(image_slots.unsqueeze(-1), visual.to(embeddings.dtype))
         return self._fill_regions(embeddings, input_ids, tokens, context), selection
@@ -171,8 +173,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             )
         return slots // num_frames
 
-    def _context(self, input_ids: Tensor, num_frames: int, features: dict[str, Any]) -> PromptContext:
-        counts = features.get("frame_counts")
+    def _context(self, input_ids: Tensor, num_given: int, features: dict[str, Any]) -> PromptContext:
+        ids, counts = features.get("frame_ids"), features.get("frame_counts")
+        num_frames = num_given if ids is None else len(ids)
         if counts is None:
             if num_frames % len(input_ids):
                 raise ModelError(f"{num_frames} frames for {len(input_ids)} requests", "Pass frame_counts")
@@ -183,18 +186,11 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                 "Pass one count per request",
             )
         rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
-        query, has_query = self._query(features.get("query_ids"), features.get("query_mask"))
-        return PromptContext(rows, features.get("region_boxes"), features.get("region_frames"), query, has_query)
-
-    def _query(self, query_ids: Tensor | None, query_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """(B, W) attention-pooled embeddings of the words, zeros for rows without any; (B,) which rows have words."""
-        if query_ids is None or self.query_score is None:
-            return None, None
-        embedded = self.embed_text(query_ids)
-        mask = torch.ones_like(query_ids, dtype=torch.bool) if query_mask is None else query_mask.bool()
-        scores = self.query_score(embedded).squeeze(-1).masked_fill(~mask, -1e4)
-        weights = scores.softmax(dim=-1) * mask
-        return torch.einsum("bq,bqw->bw", weights, embedded), mask.any(dim=1)
+        words, mask = features.get("query_ids"), features.get("query_mask")
+        if words is not None:
+            mask = torch.ones_like(words, dtype=torch.bool) if mask is None else mask.bool()
+            words = self.embed_text(words)
+        return PromptContext(rows, ids, features.get("region_boxes"), features.get("region_frames"), words, mask)
 
     def _fill_regions(self, embeddings: Tensor, input_ids: Tensor, tokens: Tensor, context: PromptContext) -> Tensor:
         slots = input_ids == self.config.region_token_id
@@ -207,7 +203,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             )
         if not count or context.region_boxes is None or context.region_frames is None:
             return embeddings
-        pooled = self._pool_regions(tokens, context.region_boxes, context.region_frames)
+        frames = context.region_frames if context.frame_ids is None else context.frame_ids[context.region_frames]
+        pooled = self._pool_regions(tokens, context.region_boxes, frames)
         return embeddings.masked_scatter(slots.unsqueeze(-1), self.projector(pooled).to(embeddings.dtype))
 
     def _pool_regions(self, tokens: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
@@ -236,18 +233,23 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         pixel_values: Tensor | None = None,
         vision_features: Tensor | None = None,
+        frame_ids: Tensor | None = None,
         frame_counts: Tensor | None = None,
         region_boxes: Tensor | None = None,
         region_frames: Tensor | None = None,
         query_ids: Tensor | None = None,
         query_mask: Tensor | None = None,
+        only_select: bool = False,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> ElysiumOutput:
-        """Logits (B, L, V) and, with ``labels``, the mean next-token loss over labels other than -100."""
+        """Logits (B, L, V) and, with ``labels``, the mean next-token loss over labels other than -100.
+
+        ``only_select`` leaves the language model out: the output has what the selector says and nothing else.
+        """
         features = {
-            "pixel_values": pixel_values, "vision_features": vision_features, "frame_counts": frame_counts,
-            "region_boxes": region_boxes, "region_frames": region_frames,
+            "pixel_values": pixel_values, "vision_features": vision_features, "frame_ids": frame_ids,
+            "frame_counts": frame_counts, "region_boxes": region_boxes, "region_frames": region_frames,
             "query_ids": query_ids, "query_mask": query_mask,
         }  # fmt: skip
         selection = None
@@ -255,6 +257,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             if input_ids is None:
                 raise ModelError("Neither input_ids nor inputs_embeds were given", "Pass input_ids")
             inputs_embeds, selection = self.embed(input_ids, **features)
+        if only_select:
+            return _selection_output(selection)
         output = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids,
             past_key_values=past_key_values, labels=labels, use_cache=use_cache, logits_to_keep=logits_to_keep,
@@ -262,11 +266,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         )  # fmt: skip
         return ElysiumOutput(
             loss=output.loss, logits=output.logits, past_key_values=output.past_key_values,
-            hidden_states=output.hidden_states, attentions=output.attentions,
-            selector_logits=None if selection is None else selection.logits,
-            selected=None if selection is None else selection.indices,
-            votes=None if selection is None else selection.votes,
-            voted_box=None if selection is None else selection.box,
+            hidden_states=output.hidden_states, attentions=output.attentions, **_selection_output(selection),
         )  # fmt: skip
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
@@ -277,3 +277,11 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         if past is None or past.get_seq_length() == 0:
             inputs.update(features)
         return inputs
+
+
+def _selection_output(selection: Selection | None) -> ElysiumOutput:
+    if selection is None:
+        return ElysiumOutput()
+    return ElysiumOutput(
+        selector_logits=selection.logits, selected=selection.indices, votes=selection.votes, voted_box=selection.box
+    )

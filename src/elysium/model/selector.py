@@ -18,9 +18,13 @@ from torch import Tensor, nn
 
 from elysium.errors import ModelError
 from elysium.model.configuration import SelectorConfig
-from elysium.model.gates import GATES, GateResult, PromptContext, Sight
+from elysium.model.gates import GateResult, LegacyGate, MlpGate, PromptContext, Sight, UniformGate
 from elysium.model.positions import code_1d, code_2d, grid_centres
+from elysium.model.prompt_gate import PromptGate
 
+GATES: dict[str, type[nn.Module]] = {
+    "mlp": MlpGate, "legacy": LegacyGate, "uniform": UniformGate, "prompt": PromptGate,
+}  # fmt: skip
 _CODE_CHANNELS = 64  # as in number embeddings (presets), so that reading a coordinate off a note is a linear map
 _SCALARS = 3
 _MOST_FRAMES = 32  # frame numbers are coded as a share of it
@@ -62,7 +66,7 @@ class TSelector(nn.Module):
         super().__init__()
         self.config = config
         self.grid = round(num_tokens**0.5)
-        self.gate = GATES[config.gate](num_channels, num_tokens, config.hidden_size, query_size)
+        self.gate = GATES[config.gate](config, num_channels, num_tokens, query_size)
 
     @property
     def looks_at(self) -> frozenset[Sight]:
@@ -76,7 +80,10 @@ class TSelector(nn.Module):
         return 7 * _CODE_CHANNELS + 4 + _SCALARS
 
     def forward(self, tokens: Tensor, k: int | None = None, context: PromptContext | None = None) -> Selection:
-        """Select ``k`` (default: the configuration's) of the N tokens of each frame (F, N, C)."""
+        """Select ``k`` (default: the configuration's) of the N tokens of each frame.
+
+        ``tokens`` (U, N, C) of the frames given, which ``context.frame_ids`` deals out to the requests' F frames.
+        """
         k = self.config.num_tokens if k is None else k
         if not 1 <= k <= tokens.shape[1]:
             raise ModelError(
@@ -88,6 +95,7 @@ class TSelector(nn.Module):
             result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
         result.logits = result.logits.float()
         indices = self._top_k(result.logits, k)
+        tokens = tokens if context is None else context.of_requests(tokens)
         kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
         if self.training and torch.is_grad_enabled():
             kept = kept * self._straight_through(result.logits, indices).to(kept.dtype)

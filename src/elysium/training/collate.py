@@ -30,11 +30,12 @@ class Collator:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L), -1 where the label is
-        no number of a box; features of all frames, regions, queries; ``gate_targets`` (F, N), ``gate_boxes`` (F, 4).
+        no number of a box; features (U, D) of the different frames and ``frame_ids`` (F,); regions, queries;
+        ``gate_targets`` (F, N), ``gate_boxes`` (F, 4).
         """
         prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
         batch = self._sequences(prompts, samples)
-        batch["vision_features"] = torch.from_numpy(np.concatenate([s.features for s in samples])).float()
+        batch.update(_shared_frames(samples))
         batch["frame_counts"] = torch.tensor([len(s.boxes) for s in samples])
         batch.update(self._regions(samples))
         batch.update(self.processor.query_tensors([s.query for s in samples]))
@@ -85,6 +86,19 @@ class Collator:
             "region_boxes": torch.from_numpy(boxes).float(),
             "region_frames": torch.from_numpy(starts[rows].astype(np.int64)),
         }
+
+
+def _shared_frames(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """``vision_features`` (U, D) of every frame once, and ``frame_ids`` (F,) of all samples' frames."""
+    places: dict[tuple[int, int], int] = {}
+    features, ids = [], []
+    for sample in samples:
+        for key, feature in zip(sample.frame_keys, sample.features, strict=True):
+            if key not in places:
+                places[key] = len(features)
+                features.append(feature)
+            ids.append(places[key])
+    return {"vision_features": torch.from_numpy(np.stack(features)).float(), "frame_ids": torch.tensor(ids)}
 
 
 def gate_targets(boxes_xyxyn: Tensor, grid: int) -> Tensor:

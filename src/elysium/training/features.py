@@ -30,9 +30,10 @@ _ENCODE_BATCH = 8  # measured: the fastest batch for a small convolutional tower
 
 @dataclass(frozen=True)
 class ObjectLabel:
-    """One object of a clip: boxes (T, 4) in 0..1 with NaN where absent, and its words."""
+    """One object of a clip: boxes (T, 4) in 0..1 with NaN where absent, its words, and its colour if it has one."""
 
     noun: str
+    colour: str | None
     boxes_xyxyn: NDArray[np.float32]
     expressions: tuple[str, ...]
     description: str
@@ -64,13 +65,11 @@ class FeatureCache:
             self._labels[shard] = _read_labels(_label_path(self.folder, shard))
         return self._arrays[shard][place], self._labels[shard][place]
 
-    def all_words(self) -> Iterator[str]:
-        """Every expression and description of the cached clips."""
+    def all_objects(self) -> Iterator[ObjectLabel]:
+        """Every object of the cached clips."""
         for shard in range(-(-self.num_clips // SHARD_CLIPS)):
             for clip in _read_labels(_label_path(self.folder, shard)):
-                for item in clip.objects:
-                    yield from item.expressions
-                    yield item.description
+                yield from clip.objects
 
 
 def render_cache(
@@ -83,7 +82,8 @@ def render_cache(
     for shard in track(missing, description=f"rendering {folder.name}", disable=not missing):
         clips = [generator.generate(shard * SHARD_CLIPS + i) for i in range(SHARD_CLIPS)]
         with atomic_path(_array_path(folder, shard)) as path, path.open("wb") as file:
-            np.save(file, np.stack([encode(clip.frames) for clip in clips]))
+            encoded = encode(np.concatenate([clip.frames for clip in clips]))
+            np.save(file, encoded.reshape(len(clips), -1, encoded.shape[-1]))
         atomic_write_text(_label_path(folder, shard), json.dumps([_to_json(clip) for clip in clips]))
     return FeatureCache(folder, num_clips)
 
@@ -95,9 +95,9 @@ def tower_encoder(
 
     @torch.inference_mode()
     def encode(frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        pixels = image_processor(list(frames))["pixel_values"]
-        parts = [model.encode_frames(part) for part in pixels.split(_ENCODE_BATCH)]
-        return torch.cat(parts).half().numpy()
+        parts = [frames[i : i + _ENCODE_BATCH] for i in range(0, len(frames), _ENCODE_BATCH)]
+        encoded = [model.encode_frames(image_processor(list(part))["pixel_values"]).half() for part in parts]
+        return torch.cat(encoded).numpy()
 
     return encode
 
@@ -112,9 +112,9 @@ def _label_path(folder: Path, shard: int) -> Path:
 
 def _to_json(clip: SynthClip) -> list[dict[str, object]]:
     objects = [
-        ObjectLabel(o.noun, np.round(o.boxes_xyxyn, 5), tuple(o.expressions), o.description)
+        ObjectLabel(o.noun, o.colour, np.round(o.boxes_xyxyn, 5), tuple(o.expressions), o.description)
         for o in clip.objects
-        if np.isfinite(o.boxes_xyxyn[:, 0]).sum() >= 2
+        if np.isfinite(o.boxes_xyxyn[:, 0]).sum() >= min(2, len(o.boxes_xyxyn))
     ]
     return [
         {**asdict(o), "boxes_xyxyn": [None if np.isnan(b[0]) else b.tolist() for b in o.boxes_xyxyn]} for o in objects
@@ -124,6 +124,7 @@ def _to_json(clip: SynthClip) -> list[dict[str, object]]:
 def _read_labels(path: Path) -> list[ClipLabels]:
     def label(item: dict[str, Any]) -> ObjectLabel:
         boxes = [[np.nan] * 4 if b is None else b for b in item["boxes_xyxyn"]]
-        return ObjectLabel(item["noun"], np.array(boxes, np.float32), tuple(item["expressions"]), item["description"])
+        words = tuple(item["expressions"])
+        return ObjectLabel(item["noun"], item["colour"], np.array(boxes, np.float32), words, item["description"])
 
     return [ClipLabels(tuple(label(o) for o in clip)) for clip in json.loads(path.read_text(encoding="utf-8"))]

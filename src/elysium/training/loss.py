@@ -18,12 +18,13 @@ from elysium.training.collate import IGNORED, number_kernel
 @dataclass(frozen=True)
 class LossParts:
     """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``; and what the
-    gate is taught, ``gate`` and ``votes``."""
+    gate is taught: ``gate`` (which tokens), ``choice`` (rather than others of the frame), ``votes`` (which box)."""
 
     numbers: Tensor
     words: Tensor
     template: Tensor
     gate: Tensor
+    choice: Tensor
     votes: Tensor
 
     def total(self, weights: LossSection) -> Tensor:
@@ -32,6 +33,7 @@ class LossParts:
             + self.words
             + weights.template * self.template
             + weights.gate * self.gate
+            + weights.choice * self.choice
             + weights.votes * self.votes
         )
 
@@ -54,21 +56,44 @@ class GateLoss:
         """Binary cross-entropy of "this token lies in the object"."""
         return F.binary_cross_entropy_with_logits(self.logits, self.targets)
 
-    def voting(self) -> Tensor:
-        """Mean of log(1 + d), d the distance in object sizes of the votes of the object's tokens from its box's edges,
-        plus the same of the voted box.
+    def choice(self) -> Tensor:
+        """Cross-entropy of the softmax over a frame's tokens, the object's tokens sharing the target."""
+        there = self.targets.sum(dim=1) > 0
+        if not bool(there.any()):
+            return self.logits.new_zeros(())
+        targets = self.targets[there] / self.targets[there].sum(dim=1, keepdim=True)
+        return -(targets * self.logits[there].log_softmax(dim=1)).sum(dim=1).mean()
 
-        The logarithm keeps far votes from ruling the mean; a cut-off would leave them without a gradient.
+    def voting(self) -> Tensor:
+        """How far the votes of the object's tokens are off: log(1 + d), d the distance of their edges from the box's in
+        object sizes, plus half of 1 - GIoU (Rezatofighi et al. 2019), averaged over frames. Plus the first for the
+        voted boxes that touch the object.
+
+        The logarithm keeps far votes from ruling the mean; a cut-off would leave them without a gradient. A voted box
+        on another thing is the gate's mistake, and moving that thing's votes would not mend it.
         """
         if self.votes is None or self.voted_box is None:
             return self.logits.new_zeros(())
         boxes = self.boxes.nan_to_num(0.0).unsqueeze(1)
         size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0.02).repeat(1, 1, 2)
-        error = ((self.votes - boxes).abs() / size).log1p().mean(dim=-1)
-        there = (~self.boxes.isnan().any(dim=1)).float()
+        overlap = generalized_iou(self.votes, boxes.expand_as(self.votes))
+        error = ((self.votes - boxes).abs() / size).log1p().mean(dim=-1) + 0.5 * (1 - overlap)
+        shares = self.targets / self.targets.sum(dim=1, keepdim=True).clamp_min(1e-6)  # small things count as much
+        there = ~self.boxes.isnan().any(dim=1)
+        by_token = (error * shares).sum() / there.sum().clamp_min(1)
+        touching = (generalized_iou(self.voted_box, boxes.squeeze(1)) > 0) & there
         found = ((self.voted_box.unsqueeze(1) - boxes).abs() / size).log1p().mean(dim=(1, 2))
-        by_token = (error * self.targets).sum() / self.targets.sum().clamp_min(1)
-        return by_token + (found * there).sum() / there.sum().clamp_min(1)
+        return by_token + (found * touching).sum() / touching.sum().clamp_min(1)
+
+
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """GIoU, -1..1, of boxes (..., 4) pair by pair."""
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    inside = (high - low).clamp_min(0).prod(dim=-1)
+    union = sum((box[..., 2:] - box[..., :2]).clamp_min(0).prod(dim=-1) for box in (first, second)) - inside
+    around = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
+    hull = around.clamp_min(0).prod(dim=-1)
+    return inside / union.clamp_min(1e-6) - (hull - union) / hull.clamp_min(1e-6)
 
 
 class AnswerLoss:
@@ -95,9 +120,13 @@ class AnswerLoss:
             numbers=soft.sum() / max(len(soft), 1),
             words=_mean(hard, kept & ~has_box),
             template=_mean(hard, kept & has_box & ~number),
-            gate=gate.belonging(),
-            votes=gate.voting(),
+            **gate_parts(gate),
         )
+
+
+def gate_parts(gate: GateLoss) -> dict[str, Tensor]:
+    """What the gate is taught, by the names of :class:`LossParts`."""
+    return {"gate": gate.belonging(), "choice": gate.choice(), "votes": gate.voting()}
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """One training run from one configuration: a readable loop around the Hugging Face Trainer.
 
-``run`` does, in this order: read the configuration, render and encode the clips (resumed where it stopped),
-train the tokenizer on their words, build the model, train (resumed from the last checkpoint), save a folder
-that ``Elysium.from_pretrained`` takes.
+``run`` does, in this order, for each stage: read the configuration, render and encode the clips (resumed where it
+stopped), train the tokenizer on their words, build the model, train (resumed from the last checkpoint), save a
+folder that ``Elysium.from_pretrained`` takes.
 
 Knows: the order of things. Does not know: how clips look, what is in a sample, how the loss is made.
 """
@@ -10,41 +10,55 @@ Knows: the order of things. Does not know: how clips look, what is in a sample, 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from elysium.config import DataSection, TrainConfig, load_train_config
+from elysium.config import DataSection, TrainConfig, load_stages
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
+from elysium.data.synth.questions import SAMPLES as QUESTION_SAMPLES
 from elysium.errors import InputError
 from elysium.files import atomic_write_text, ensure_folder
 from elysium.language import prompts
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.presets import build_nano, nano_config, nano_processor, number_token_ids, train_nano_tokenizer
 from elysium.training.collate import Collator
-from elysium.training.features import FeatureCache, render_cache, tower_encoder
+from elysium.training.features import FeatureCache, ObjectLabel, render_cache, tower_encoder
 from elysium.training.loss import AnswerLoss
 from elysium.training.samples import SampleDataset
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 
+Split = Literal["train", "val"]
 VAL_SAMPLES = 640
 _VAL_SEED = 977
+_KNOWN_COUNT = 3
 
 
 def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     """Train as ``config_path`` says and return the folder of the finished model. Goes on where it was stopped."""
-    config = load_train_config(config_path, overrides)
+    stages = load_stages(config_path, overrides)
+    arguments = [training_arguments(stage) for stage in stages]  # wrong ones are told before an hour of rendering
+    for stage, options in zip(stages[:-1], arguments, strict=False):
+        if not (stage.output_dir / "final" / "training.json").exists():
+            run_stage(stage, options)
+    return run_stage(stages[-1], arguments[-1])
+
+
+def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
+    """Train one stage and return the folder of its model."""
     ensure_folder(config.output_dir)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    arguments = training_arguments(config)  # wrong ones are told before an hour of rendering
-    train_cache, val_cache = prepare_data(config)
-    model, processor = prepare_model(config, train_cache)
-    trainer = build_trainer(config, arguments, model, processor, train_cache, val_cache)
+    caches = prepare_data(config)
+    model, processor = prepare_model(config, caches)
+    trainer = build_trainer(config, arguments, model, processor, caches)
     last = get_last_checkpoint(str(config.output_dir))
     if last:
         print(f"resuming from {last}", flush=True)
@@ -52,7 +66,31 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     return save(config, model, processor)
 
 
-def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
+@dataclass(frozen=True)
+class Caches:
+    """What was rendered: clips to train and to validate on, and single pictures if there are any."""
+
+    train: FeatureCache
+    val: FeatureCache
+    stills: FeatureCache | None
+
+    def words(self) -> Iterator[str]:
+        """Every expression and description to train on."""
+        for item in self._objects():
+            yield from item.expressions
+            yield item.description
+
+    def nouns(self) -> Iterator[str]:
+        """The noun of every thing to train on that has an expression."""
+        return (item.noun for item in self._objects() if item.expressions)
+
+    def _objects(self) -> Iterator[ObjectLabel]:
+        for cache in (self.train, self.stills):
+            if cache is not None:
+                yield from cache.all_objects()
+
+
+def prepare_data(config: TrainConfig) -> Caches:
     """Caches of training and validation clips; the two share no photo and, where a kind has enough, no cut-out."""
     cv2.setNumThreads(0)
     data = config.data
@@ -60,13 +98,18 @@ def prepare_data(config: TrainConfig) -> tuple[FeatureCache, FeatureCache]:
     model = build_nano(tokenizer, config.model.tower_weights).eval()
     encode = tower_encoder(model, nano_processor(tokenizer, model.config).image_processor)
 
-    def cache(split: Literal["train", "val"], clips: int, seed: int) -> FeatureCache:
-        return render_cache(data.cache_dir / split, clips, clip_generator(data, split, seed), encode)
+    def cache(name: str, split: Split, clips: int, seed: int, synth: dict[str, Any]) -> FeatureCache:
+        return render_cache(data.cache_dir / name, clips, clip_generator(data, split, seed, synth), encode)
 
-    return cache("train", data.train_clips, data.seed), cache("val", data.val_clips, data.seed + 1)
+    stills = {**data.synth, "num_frames": 1, **data.still_synth}
+    return Caches(
+        cache("train", "train", data.train_clips, data.seed, data.synth),
+        cache("val", "val", data.val_clips, data.seed + 1, data.synth),
+        cache("stills", "train", data.still_clips, data.seed + 2, stills) if data.still_clips else None,
+    )
 
 
-def clip_generator(data: DataSection, split: Literal["train", "val"], seed: int) -> ClipGenerator:
+def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, Any]) -> ClipGenerator:
     """The generator of a split. Raises InputError when the asset folder is missing."""
     if data.assets is not None and not data.assets.is_dir():
         raise InputError(
@@ -74,11 +117,11 @@ def clip_generator(data: DataSection, split: Literal["train", "val"], seed: int)
         )
     library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
     image_size = nano_config(1).image_size
-    return ClipGenerator(SynthConfig(**{"size_px": image_size, **data.synth}), library, seed=seed)
+    return ClipGenerator(SynthConfig(**{"size_px": image_size, **synth}), library, seed=seed)
 
 
-def prepare_model(config: TrainConfig, cache: FeatureCache) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """nano with a tokenizer trained on the run's words, or the model of ``model.path``; the tower is frozen.
+def prepare_model(config: TrainConfig, caches: Caches) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """nano with a tokenizer trained on the run's words, or the model of ``model.path``; what does not learn is frozen.
 
     What training starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer.
     """
@@ -88,15 +131,28 @@ def prepare_model(config: TrainConfig, cache: FeatureCache) -> tuple[ElysiumForC
         model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
         processor = ElysiumProcessor.from_pretrained(source)
     else:
-        tokenizer = train_nano_tokenizer(tokenizer_texts(cache), phrases=template_phrases())
+        tokenizer = train_nano_tokenizer(tokenizer_texts(caches), phrases=template_phrases())
         torch.manual_seed(config.seed)
         model = build_nano(tokenizer, config.model.tower_weights)
         processor = nano_processor(tokenizer, model.config)
-        model.config.tracking["known_words"] = known_words(cache)
+        model.config.tracking["known_words"] = known_words(caches)
+        model.config.tracking["known_nouns"] = known_nouns(caches)
         model.save_pretrained(start)
         processor.save_pretrained(start)
-    model.vision.tower.requires_grad_(False).eval()
+    freeze(model, config.model.learns)
     return model, processor
+
+
+def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | None) -> None:
+    """Freeze the tower and, if ``learns`` names some, all parameters but those that begin so."""
+    names = [name for name, _ in model.named_parameters()]
+    for start in learns or ():
+        if not any(name.startswith(start) for name in names):
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise InputError(f"model.learns: no parameter begins with {start!r}", f"The parts are {parts}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(learns is None or name.startswith(learns))
+    model.vision.tower.requires_grad_(False).eval()
 
 
 def template_phrases() -> list[str]:
@@ -116,22 +172,27 @@ def template_phrases() -> list[str]:
     ]
 
 
-def tokenizer_texts(cache: FeatureCache) -> list[str]:
+def tokenizer_texts(caches: Caches) -> list[str]:
     """Everything nano reads and writes: questions, the system sentence, the words of the clips."""
     fixed = [prompts.TRACKING_RSOT_QUESTION]
     fixed += [q for task in prompts.Task for q in (*prompts.paraphrases(task), prompts.EVALUATION_QUESTIONS[task])]
     frames = prompts.frames_block(8).replace(prompts.MARK_IMAGE, "")
-    words = [f" {word}" for text in cache.all_words() for word in text.split()]
-    return [*[*fixed, prompts.SYSTEM_SENTENCE + "USER: " + frames, "ASSISTANT:"] * 200, *words]
+    words = [f" {word}" for text in caches.words() for word in text.split()]
+    return [*[*fixed, QUESTION_SAMPLES, prompts.SYSTEM_SENTENCE + "USER: " + frames, "ASSISTANT:"] * 200, *words]
 
 
-def known_words(cache: FeatureCache) -> list[str]:
+def known_words(caches: Caches) -> list[str]:
     """The words that stood in at least three expressions or descriptions of the training clips, sorted."""
-    counts: dict[str, int] = {}
-    for text in cache.all_words():
-        for word in text.lower().split():
-            counts[word] = counts.get(word, 0) + 1
-    return sorted(word for word, count in counts.items() if count >= 3)
+    return _frequent(word for text in caches.words() for word in text.lower().split())
+
+
+def known_nouns(caches: Caches) -> list[str]:
+    """What at least three things of the training clips that can be named are called, sorted."""
+    return _frequent(caches.nouns())
+
+
+def _frequent(texts: Iterable[str]) -> list[str]:
+    return sorted(text for text, count in Counter(texts).items() if count >= _KNOWN_COUNT)
 
 
 def training_arguments(config: TrainConfig) -> TrainingArguments:
@@ -145,16 +206,16 @@ def training_arguments(config: TrainConfig) -> TrainingArguments:
 
 def build_trainer(
     config: TrainConfig, arguments: TrainingArguments, model: ElysiumForConditionalGeneration,
-    processor: ElysiumProcessor, train_cache: FeatureCache, val_cache: FeatureCache,
+    processor: ElysiumProcessor, caches: Caches,
 ) -> ElysiumTrainer:  # fmt: skip
     """The Trainer of a run."""
     ids = number_token_ids(processor.tokenizer)
     step_samples = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     dataset = sample_dataset(
-        config, train_cache, arguments.max_steps * step_samples, arguments.per_device_train_batch_size
+        config, caches, arguments.max_steps * step_samples, arguments.per_device_train_batch_size
     )
     trainer = ElysiumTrainer(
-        model=model, args=arguments, train_dataset=dataset, eval_dataset=validation_sets(config, val_cache),
+        model=model, args=arguments, train_dataset=dataset, eval_dataset=validation_sets(config, caches.val),
         data_collator=Collator(processor, ids, model.vision.grid),
         callbacks=[JsonLog(config.output_dir / "log.jsonl")],
     )  # fmt: skip
@@ -163,16 +224,18 @@ def build_trainer(
     return trainer
 
 
-def sample_dataset(config: TrainConfig, cache: FeatureCache, num_samples: int, batch_size: int) -> SampleDataset:
+def sample_dataset(config: TrainConfig, caches: Caches, num_samples: int, batch_size: int) -> SampleDataset:
     """The training samples in the curriculum's order."""
     data = config.data
     return SampleDataset(
-        cache,
+        caches.train,
         num_samples,
         batch_size,
         config.phases,
         data.tasks,
         config.seed,
+        caches.stills,
+        data.group_size,
         data.paraphrase_share,
         data.box_jitter,
         data.slip_share,
@@ -184,11 +247,21 @@ def validation_sets(config: TrainConfig, cache: FeatureCache) -> dict[str, Sampl
 
     Every box that the model hears of its answer is misplaced: hearing the right ones would flatter it.
     """
-    frames = config.phases[-1:]
-    return {
-        name: SampleDataset(cache, VAL_SAMPLES // 4, 16, frames, {name: 1.0}, _VAL_SEED, 0.0, 0.0, slip_share=1.0)
-        for name in ("SOT", "RSOT", "REC")
-    }
+
+    def samples(task: str) -> SampleDataset:
+        return SampleDataset(
+            cache,
+            VAL_SAMPLES // 4,
+            16,
+            config.phases[-1:],
+            {task: 1.0},
+            _VAL_SEED,
+            paraphrase_share=0.0,
+            box_jitter=0.0,
+            slip_share=1.0,
+        )
+
+    return {task: samples(task) for task in ("SOT", "RSOT", "REC")}
 
 
 def save(config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> Path:

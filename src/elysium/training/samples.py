@@ -1,7 +1,8 @@
 """From cached clips to training samples: which frames, which object, which task, which words.
 
 Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers, and all
-samples of a batch have the same number of frames, so padding stays small.
+samples of a batch have the same number of frames, so padding stays small. Neighbouring samples are questions about
+the same frames, which then are looked at once.
 Does not know: tokens, tensors on devices, losses.
 """
 
@@ -16,11 +17,14 @@ from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
 from elysium.config import Phase
+from elysium.data.synth.questions import ask
 from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import Task, answer_text, build_prompt, build_question
-from elysium.training.features import FeatureCache, ObjectLabel
+from elysium.training.features import ClipLabels, FeatureCache, ObjectLabel
 
 _IMAGE_TASKS = (Task.REC, Task.REG)
+_TRIES = 8  # objects of a clip that are tried before the group goes to another clip
+_Frames = tuple[NDArray[np.float16], tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Sample:
     """One prompt and its answer.
 
     ``heard`` is the answer as the model hears itself while it learns to continue: like ``answer``, but with some boxes
-    misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate.
+    misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate. ``frame_keys``: equal
+    keys of two samples mean the same frame, with the same features.
     """
 
     task: Task
@@ -39,19 +44,26 @@ class Sample:
     boxes: NDArray[np.float32]
     region: NDArray[np.float64] | None
     query: str | None
+    frame_keys: tuple[tuple[int, int], ...]
 
 
 class SampleDataset(Dataset[Sample]):
-    """``num_samples`` samples drawn from a cache under a curriculum of frame counts."""
+    """``num_samples`` samples drawn from a cache of clips under a curriculum of frame counts.
+
+    ``stills``: a cache of single pictures; questions on single pictures are about them, or, without it, about frames of
+    clips. ``group_size`` neighbouring samples are about the same frames.
+    """
 
     def __init__(
         self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
-        seed: int = 0, paraphrase_share: float = 0.3, box_jitter: float = 0.06, slip_share: float = 0.6,
-        region_mark: bool = True,
+        seed: int = 0, stills: FeatureCache | None = None, group_size: int = 1, paraphrase_share: float = 0.3,
+        box_jitter: float = 0.06, slip_share: float = 0.6, region_mark: bool = True,
     ) -> None:  # fmt: skip
         self.cache = cache
+        self.stills = stills
         self.num_samples = num_samples
         self.batch_size = batch_size
+        self.group_size = group_size
         self.phases = list(phases)
         self.tasks = {Task(name): weight for name, weight in tasks.items()}
         self.seed = seed
@@ -64,13 +76,17 @@ class SampleDataset(Dataset[Sample]):
         return self.num_samples
 
     def __getitem__(self, index: int) -> Sample:
-        batch = index // self.batch_size
-        image_batch = self._is_image_batch(batch)
+        image_batch = self._is_image_batch(index // self.batch_size)
+        num_frames = 1 if image_batch else self._frames(index)
         rng = np.random.default_rng((self.seed, index))
+        attempt = 0
         while True:  # a few objects cannot serve every task (absent at first, no words): draw again
-            sample = self._draw(rng, self._draw_task(rng, image_batch), 1 if image_batch else self._frames(index))
+            group_rng = np.random.default_rng((self.seed, 2, index // self.group_size, attempt // _TRIES))
+            task = self._draw_task(group_rng, image_batch)
+            sample = self._draw(rng, group_rng, task, num_frames)
             if sample is not None:
                 return sample
+            attempt += 1
 
     def _frames(self, index: int) -> int:
         progress = (index + 0.5) / self.num_samples
@@ -86,23 +102,43 @@ class SampleDataset(Dataset[Sample]):
         weights = np.array([w for _, w in choices])
         return choices[rng.choice(len(choices), p=weights / weights.sum())][0]
 
-    def _draw(self, rng: np.random.Generator, task: Task, num_frames: int) -> Sample | None:
-        features, labels = self.cache[int(rng.integers(len(self.cache)))]
+    def _draw(
+        self, rng: np.random.Generator, group_rng: np.random.Generator, task: Task, num_frames: int
+    ) -> Sample | None:
+        """A sample about the clip and the frames that ``group_rng`` gives to the whole group; None if the object that
+        ``rng`` draws cannot serve the task."""
+        cache = self.stills if num_frames == 1 and self.stills is not None else self.cache
+        number = int(group_rng.integers(len(cache)))
+        features, labels = cache[number]
+        from_start = task.needs_expression or task is Task.VIDEO_QA
+        picked = draw_frames(group_rng, len(features), num_frames, from_start)
         if not labels.objects:
             return None
         item = labels.objects[int(rng.integers(len(labels.objects)))]
-        picked = draw_frames(rng, len(features), num_frames, from_start=task.needs_expression)
         boxes = item.boxes_xyxyn[picked]
         if np.isnan(boxes[0, 0]) or (task.needs_expression and not item.expressions):
             return None
         if not task.answers_boxes and not item.expressions:
             return None  # what has no name is not described
-        return self._build(rng, task, item, np.asarray(features[picked]), boxes)
+        frames = np.asarray(features[picked]), tuple((number, int(frame)) for frame in picked)
+        if task is Task.VIDEO_QA:
+            return self._question(rng, item, labels, boxes, frames)
+        return self._build(rng, task, item, boxes, frames)
+
+    def _question(
+        self, rng: np.random.Generator, item: ObjectLabel, labels: ClipLabels, boxes: NDArray[np.float32],
+        frames: _Frames,
+    ) -> Sample | None:  # fmt: skip
+        asked = ask(rng, item, labels.objects, boxes)
+        if asked is None:
+            return None
+        question, answer = asked
+        prompt = build_prompt(Task.VIDEO_QA, len(boxes), build_question(Task.VIDEO_QA, question=question))
+        return Sample(Task.VIDEO_QA, prompt, answer, answer, frames[0], boxes, None, question, frames[1])
 
     def _build(
-        self, rng: np.random.Generator, task: Task, item: ObjectLabel, features: NDArray[np.float16],
-        boxes: NDArray[np.float32],
-    ) -> Sample:  # fmt: skip
+        self, rng: np.random.Generator, task: Task, item: ObjectLabel, boxes: NDArray[np.float32], frames: _Frames
+    ) -> Sample:
         expression = str(rng.choice(item.expressions)) if task.needs_expression else None
         bins = [None if np.isnan(b[0]) else quantize(b[None])[0] for b in boxes]
         box_text, region = None, None
@@ -119,9 +155,8 @@ class SampleDataset(Dataset[Sample]):
             given = 1 if task is Task.SOT else 0  # frame 1 of SOT repeats the question
             slipped = [box if i < given else self._slip(rng, box) for i, box in enumerate(bins)]
             heard = answer_text(task, boxes=slipped)
-        return Sample(
-            task, build_prompt(task, len(boxes), question), answer, heard, features, boxes, region, expression
-        )
+        prompt = build_prompt(task, len(boxes), question)
+        return Sample(task, prompt, answer, heard, frames[0], boxes, region, expression, frames[1])
 
     def _slip(self, rng: np.random.Generator, box: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         """A box as the model may come to write it: sometimes off by a part of its size, sometimes anywhere.

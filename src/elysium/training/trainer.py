@@ -15,8 +15,9 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 
 from elysium.config import TrainConfig
+from elysium.model.modeling import ElysiumOutput
 from elysium.training.collate import IGNORED
-from elysium.training.loss import AnswerLoss, GateLoss, LossParts
+from elysium.training.loss import AnswerLoss, GateLoss, LossParts, gate_parts, teacher_forced_boxes
 from elysium.training.optimizer import MuonAdamW
 from elysium.training.samples import SampleDataset
 from elysium.training.validation import IouTally
@@ -39,28 +40,34 @@ class ElysiumTrainer(Trainer):
         """Muon and AdamW, unless the configuration leaves ``muon_lr`` at 0: then what ``TrainingArguments`` says."""
         if self.config.muon_lr and self.optimizer is None:
             parameters, args = self.model.named_parameters(), self.args
-            self.optimizer = MuonAdamW(parameters, self.config.muon_lr, args.learning_rate, args.weight_decay)
+            self.optimizer = MuonAdamW(
+                parameters, self.config.muon_lr, args.learning_rate, args.weight_decay, self.config.rate_scales
+            )
         optimizer: torch.optim.Optimizer = self.optimizer or super().create_optimizer()
         return optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        parts, logits = self.loss_parts(model, inputs)
+        parts, output = self.loss_parts(model, inputs)
         self._remember(parts)
         total = parts.total(self.config.loss)
-        return (total, {"logits": logits}) if return_outputs else total
+        return (total, {"logits": output.logits}) if return_outputs else total
 
-    def loss_parts(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[LossParts, Tensor]:
-        """Loss parts and the logits (B, T+1, V) that predict the last T tokens, T the longest answer."""
+    def loss_parts(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[LossParts, ElysiumOutput]:
+        """Loss parts, and the model's output with the logits (B, T+1, V) that predict the last T tokens, T the longest
+        answer; no logits if only the gate is taught."""
         inputs = dict(batch)
         labels, values = inputs.pop("labels"), inputs.pop("number_values")
         targets, boxes = inputs.pop("gate_targets"), inputs.pop("gate_boxes")
         longest = int((labels != IGNORED).sum(dim=1).max())
-        output = model(**inputs, logits_to_keep=longest + 1, use_cache=False)
+        answers = self.config.loss.answers
+        output = model(**inputs, logits_to_keep=longest + 1, use_cache=False, only_select=not answers)
         gate = GateLoss(output.selector_logits, output.votes, output.voted_box, targets, boxes)
-        parts = self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate)
-        return parts, output.logits
+        if not answers:
+            none = targets.new_zeros(())
+            return LossParts(none, none, none, **gate_parts(gate)), output
+        return self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate), output
 
     def _remember(self, parts: LossParts) -> None:
         """Sum up the parts until they are logged; a part that a batch does not have (zero) does not count."""
@@ -88,13 +95,18 @@ class ElysiumTrainer(Trainer):
         return scores
 
     def _teacher_forced(self, name: str, samples: SampleDataset) -> dict[str, float]:
-        tally = IouTally(name, self.answer_loss.number_ids)
+        written, voted = IouTally(name, name == "SOT"), IouTally(f"{name}_voted", name == "SOT")
         for start in range(0, len(samples), samples.batch_size):
             indices = range(start, min(start + samples.batch_size, len(samples)))
             inputs = self.data_collator([samples[i] for i in indices])
-            _, logits = self.loss_parts(self.model, inputs)
-            tally.add(logits, inputs["number_values"], int(inputs["frame_counts"][0]))
-        return tally.scores()
+            _, output = self.loss_parts(self.model, inputs)
+            num_frames = int(inputs["frame_counts"][0])
+            if output.voted_box is not None:
+                voted.add(output.voted_box, inputs["gate_boxes"], num_frames)
+            if output.logits is not None:
+                values = inputs["number_values"][:, 1 - output.logits.shape[1] :]
+                written.add(*teacher_forced_boxes(output.logits, values, self.answer_loss.number_ids), num_frames)
+        return {**written.scores(), **voted.scores()}
 
 
 class JsonLog(TrainerCallback):

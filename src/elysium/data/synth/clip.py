@@ -371,7 +371,8 @@ def _as_seen(item: Item, boxes: NDArray[np.float32]) -> words.Seen | None:
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     there = middles[~np.isnan(middles).any(1)]
     shift = there[-1] - there[0]
-    reach = float(np.hypot(*(there - there[0]).T).max())
+    # In a single picture nothing can be said about motion: NaN makes every statement about it false.
+    reach = float(np.hypot(*(there - there[0]).T).max()) if len(boxes) > 1 else float("nan")
     x1, y1, x2, y2 = (float(v) for v in boxes[0])
     net = (float(shift[0]), float(shift[1]))
     return words.Seen(item.noun, item.colour, item.colours, (x1, y1, x2, y2), net, reach, item.pattern)

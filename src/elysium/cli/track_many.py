@@ -1,0 +1,136 @@
+"""`elysium track-many`: a list of videos and queries, one folder of results each; stopped, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elysium.cli import common
+from elysium.cli.outputs import (
+    DEFAULT_SAVE,
+    OutputPlan,
+    check_writable,
+    folder_names,
+    parse_formats,
+    save_result,
+)
+from elysium.errors import ElysiumError, InputError
+from elysium.files import atomic_write_text
+
+if TYPE_CHECKING:
+    from elysium.inference.pipelines import Elysium
+    from elysium.manifest import ManifestItem
+
+FAILURES = "failures.jsonl"
+
+
+def track_many(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="A .jsonl or .csv file: videos and queries.", show_default=False)
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="DIR", help="A folder of results for each item.")],
+    model: common.Model = "nano",
+    save: Annotated[str, typer.Option("--save", metavar="LIST", help="As of `elysium track`.")] = DEFAULT_SAVE,
+    clip_length: common.ClipLength = None,
+    lost_policy: common.LostPolicyOption = "search",
+    device: common.Device = "auto",
+    dtype: common.Dtype = "auto",
+    threads: common.Threads = None,
+    quiet: common.Quiet = False,
+) -> int:
+    """Follow objects in many videos, as a manifest lists them.
+
+    Each line or row: source, and expression(s) or box(es); optionally id, box_format, at_s, start_s, end_s, stride,
+    max_frames. Items whose files are all there are skipped, so a run that was stopped goes on. Items that fail are
+    listed in failures.jsonl, and the exit code is 1.
+
+    Example: elysium track-many clips.jsonl --output runs/clips
+    """
+    from elysium.manifest import read_manifest
+
+    formats = parse_formats(save)
+    if not formats:
+        raise InputError("--save none would leave nothing to skip by, and nothing to read", "Save at least json.")
+    common.check_clip_length(clip_length)
+    common.check_lost_policy(lost_policy)
+    items = read_manifest(manifest)
+    folder = Path(output)
+    check_writable(folder)
+    plans = {item.id: OutputPlan(folder / item.id, folder_names(formats)) for item in items}
+    waiting = [item for item in items if not _is_done(plans[item.id])]
+    common.check_machine(device, dtype, threads)
+    failures: list[dict[str, str]] = []
+    if waiting:
+        loaded = common.load_model(model, device, dtype, threads)
+        for item in _told(waiting, quiet):
+            problem = _track_one(loaded, item, plans[item.id], clip_length, lost_policy)
+            if problem is not None:
+                failures.append({"id": item.id, "source": item.source, "error": problem})
+                common.error_line(f"{item.id}: {problem}")
+    _write_failures(folder / FAILURES, failures)
+    done = len(waiting) - len(failures)
+    if not quiet:
+        print(f"{done} done, {len(items) - len(waiting)} skipped (done before), {len(failures)} failed: {folder}")
+    return common.SOME_FAILED if failures else common.DONE
+
+
+def _is_done(plan: OutputPlan) -> bool:
+    return all((plan.folder / name).exists() for name in plan.names.values())
+
+
+def _track_one(
+    model: Elysium, item: ManifestItem, plan: OutputPlan, clip_length: int | None, lost_policy: str
+) -> str | None:
+    """Track one item and write its files; what went wrong, or None."""
+    try:
+        result = model.track(
+            item.source, item.expressions or None, item.boxes or None, item.box_format, at_s=item.at_s or None,
+            start_s=item.start_s, end_s=item.end_s, stride=item.stride, max_frames=item.max_frames,
+            clip_length=clip_length, lost_policy=lost_policy,  # type: ignore[arg-type]
+        )  # fmt: skip
+        for sentence in result.warnings:
+            common.warn(f"{item.id}: {sentence}")
+        _, failed = save_result(result, plan)
+    except ElysiumError as error:
+        return str(error)
+    return str(failed[0]) if failed else None
+
+
+def _write_failures(path: Path, failures: list[dict[str, str]]) -> None:
+    """The list of this run's failures; gone when there are none."""
+    if failures:
+        atomic_write_text(path, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in failures))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _told(items: Sequence[ManifestItem], quiet: bool) -> Iterator[ManifestItem]:
+    """The items, with a progress line on stderr: items done, time left."""
+    with _progress(len(items), quiet) as line:
+        for number, item in enumerate(items):
+            line(number, item.id)
+            yield item
+        line(len(items), "done")
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Any]:
+    if quiet:
+        yield lambda number, name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("tracking", total=total)
+        began = time.monotonic()
+        yield lambda number, name: shown.update(
+            task, completed=number, description=f"{name} ({time.monotonic() - began:.0f} s)"
+        )
