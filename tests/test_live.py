@@ -10,6 +10,8 @@ import io
 import os
 import signal
 import socket
+import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -234,20 +236,66 @@ def test_a_network_camera_of_jpegs_has_the_times_of_arrival(serve) -> None:
             Image.new("RGB", (WIDTH, HEIGHT), (grey,) * 3).save(jpeg, "JPEG")
             head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {jpeg.tell()}\r\n\r\n"
             handler.wfile.write(head.encode() + jpeg.getvalue() + b"\r\n")
-            time.sleep(0.02)
+            time.sleep(0.5 if grey == 180 else 0.02)
 
     source = open_source(serve(answer))
     frames = list(source)
     greys = [int(frame.image[5, 5, 0]) for frame in frames]
-    assert len(frames) >= 10  # FFmpeg looks at the first ones for a while
-    assert greys == sorted(greys)
+    assert len(frames) >= 2  # FFmpeg looks at the first ones for a while, so they may be past
+    assert (greys, greys[-1]) == (sorted(greys), 190)
     steps_s = np.diff([frame.time_s for frame in frames])
     assert (steps_s >= 0).all()
-    assert frames[-1].time_s > 0.01 * len(frames)
+    assert steps_s.max() > 0.3  # FFmpeg would say 0.04 everywhere
     assert source.fps == 25.0
     unsaid, *rest = source.warnings
     assert unsaid == f"{source.name} does not say how many frames a second it has; 25 assumed."
-    assert rest in ([], [f"{source.name} broke off after {len(frames)} frames; they were used."])  # as FFmpeg sees it
+    assert set(rest) <= {f"{source.name} broke off; what came before that was used."}  # as FFmpeg sees it
+
+
+class RtspHandler(socketserver.StreamRequestHandler):
+    """As much of a network camera as FFmpeg asks for: one stream of MPEG-TS, inside the RTSP connection."""
+
+    data = b""  # MPEG-TS
+    asked: list[str] = []  # the transports that were asked for
+
+    def handle(self) -> None:
+        while words := self.rfile.readline().decode().split():
+            headers = {}
+            while line := self.rfile.readline().decode().strip():
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            body, more = "", ""
+            if words[0] == "DESCRIBE":
+                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:a\r\n"
+                more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+            elif words[0] == "SETUP":
+                self.asked.append(headers["transport"])
+                more = "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {headers['cseq']}\r\n{more}\r\n{body}".encode())
+            if words[0] == "PLAY":
+                self.play()
+                return
+
+    def play(self) -> None:
+        for number, place in enumerate(range(0, len(self.data), 1316)):
+            packet = struct.pack(">BBHII", 0x80, 33, number, number * 900, 7) + self.data[place : place + 1316]
+            self.wfile.write(b"$\0" + struct.pack(">H", len(packet)) + packet)
+            time.sleep(0.005)
+
+
+def test_a_network_camera(tmp_path: Path) -> None:
+    RtspHandler.data = encode(tmp_path / "a.ts").read_bytes()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), RtspHandler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        source = open_source(f"rtsp://me:secret@127.0.0.1:{server.server_address[1]}/a")
+        frames = list(source)
+        server.shutdown()
+    assert source.name == f"rtsp://***@127.0.0.1:{server.server_address[1]}/a"
+    assert (source.live, source.resolution_wh, source.num_frames_estimate) == (True, (WIDTH, HEIGHT), None)
+    assert RtspHandler.asked[0].startswith("RTP/AVP/TCP")  # UDP would be lost in many networks
+    assert (frames[0].index, frames[0].time_s) == (0, 0.0)
+    np.testing.assert_allclose([frame.time_s for frame in frames], [frame.index / FPS for frame in frames], atol=0.06)
 
 
 # --- pipes ---
@@ -396,8 +444,8 @@ def test_an_existing_file_wins_over_a_webcam(clip, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("platform", "arguments"),
     [
-        ("darwin", {"file": "2:none", "format": "avfoundation", "options": {"framerate": "30"}}),
-        ("win32", {"file": "video=third", "format": "dshow", "options": {}}),
+        ("darwin", {"file": "2:none", "format": "avfoundation", "container_options": {"framerate": "30"}}),
+        ("win32", {"file": "video=third", "format": "dshow", "container_options": {}}),
     ],
 )
 def test_how_webcams_are_called_elsewhere(platform: str, arguments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,7 @@ class TrainConfig(_Strict):
     """One training run.
 
     ``trainer`` is handed to transformers' ``TrainingArguments`` as it is. ``muon_lr`` above 0 trains weight matrices
-    with Muon at that rate and the rest with AdamW at ``trainer.learning_rate``; ``rate_scales`` are factors on both for
-    the parameters whose names begin so.
+    with Muon at that rate and the rest with AdamW at ``trainer.learning_rate``.
     """
 
     output_dir: Path
@@ -99,7 +98,6 @@ class TrainConfig(_Strict):
     phases: tuple[Phase, ...] = (Phase(until=1.0, frames=2),)
     loss: LossSection = LossSection()
     muon_lr: float = Field(0.0, ge=0)
-    rate_scales: dict[str, float] = Field(default_factory=dict)
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("phases")

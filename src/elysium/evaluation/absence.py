@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from elysium.boxes import iou
 
+BoolArray = NDArray[np.bool_]
 FOUND_IOU = 0.5
 
 
@@ -59,8 +60,9 @@ def absence_scores(boxes_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> AbsenceScore
     boxes, truth = np.asarray(boxes_xyxy, dtype=np.float64), np.asarray(truth_xyxy, dtype=np.float64)
     if boxes.shape != truth.shape:
         raise ValueError(f"boxes of shape {boxes.shape} for a truth of shape {truth.shape}")
-    there, given = np.isfinite(truth).all(axis=1), np.isfinite(boxes).all(axis=1)
-    hit = np.nan_to_num(iou(boxes, truth)) > FOUND_IOU
+    there: BoolArray = np.isfinite(truth).all(axis=1)
+    given: BoolArray = np.isfinite(boxes).all(axis=1)
+    hit: BoolArray = np.nan_to_num(iou(boxes, truth)) > FOUND_IOU
     starts = np.flatnonzero(there[1:] & ~there[:-1]) + 1
     refind = [delay for start in starts.tolist() if (delay := _delay(hit, there, start)) is not None]
     return AbsenceScores(
@@ -69,7 +71,7 @@ def absence_scores(boxes_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> AbsenceScore
     )  # fmt: skip
 
 
-def _delay(hit: np.ndarray, there: np.ndarray, start: int) -> int | None:
+def _delay(hit: BoolArray, there: BoolArray, start: int) -> int | None:
     """Frames from its return at ``start`` until the object is found; None if it leaves, or the video ends, before."""
     gone = np.flatnonzero(~there[start:])
     stay = hit[start : start + int(gone[0]) if len(gone) else None]

@@ -67,6 +67,8 @@ class ElysiumConfig(PreTrainedConfig):
         selector: fields of :class:`SelectorConfig`.
         projector_type: ``mlp2x_gelu`` or ``linear``.
         region_tokens: feature tokens that follow a box in the question (a square number), 0 for none.
+        query_embeddings: the words that a prompt gate looks at have embeddings of their own, so that the gate and the
+            language model can be trained one after the other; otherwise they share the language model's.
         image_token_id, region_token_id: ids of the placeholders. They may lie outside the language model's
             vocabulary: their embeddings are always replaced, so no vocabulary is resized.
         number_token_ids: ids of "0".."100" where each is one token; with ``selector.annotate`` the prompt gate's voted
@@ -89,6 +91,7 @@ class ElysiumConfig(PreTrainedConfig):
         selector: dict[str, Any] | None = None,
         projector_type: ProjectorType = "mlp2x_gelu",
         region_tokens: int = 0,
+        query_embeddings: bool = False,
         image_token_id: int = 32000,
         region_token_id: int = 32001,
         number_token_ids: list[int] | None = None,
@@ -105,6 +108,7 @@ class ElysiumConfig(PreTrainedConfig):
         self.selector = dataclasses.asdict(SelectorConfig(**(selector or {})))
         self.projector_type = projector_type
         self.region_tokens = region_tokens
+        self.query_embeddings = query_embeddings
         self.image_token_id = image_token_id
         self.region_token_id = region_token_id
         self.number_token_ids = list(number_token_ids or [])

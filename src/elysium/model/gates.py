@@ -78,6 +78,11 @@ class GateResult:
     informed: Tensor | None = None
 
 
+def full_precision(tokens: Tensor) -> torch.autocast:
+    """A context in which autocast is off, for decisions that half precision would blur."""
+    return torch.autocast(tokens.device.type, enabled=False)
+
+
 def _of_requests(values: Tensor, context: PromptContext | None) -> Tensor:
     return values if context is None else context.of_requests(values)
 
@@ -94,7 +99,8 @@ class MlpGate(nn.Module):
         )
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
-        return GateResult(_of_requests(self.mlp(tokens).squeeze(-1), context))
+        with full_precision(tokens):
+            return GateResult(_of_requests(self.mlp(tokens).squeeze(-1), context))
 
 
 class LegacyGate(nn.Module):
@@ -109,7 +115,8 @@ class LegacyGate(nn.Module):
         self.trans_bias = nn.Parameter(torch.zeros(num_tokens))
 
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
-        logits = self.pre_proj(tokens).squeeze(-1) @ self.trans_weight + self.trans_bias
+        with full_precision(tokens):
+            logits = self.pre_proj(tokens).squeeze(-1) @ self.trans_weight + self.trans_bias
         return GateResult(_of_requests(logits, context))
 
 

@@ -40,6 +40,9 @@ FEATURE_KEYS = (
 )  # fmt: skip
 
 
+_QUERY_STD = 0.3  # of a position code's order, which is added to it
+
+
 @dataclass
 class ElysiumOutput(ModelOutput):
     """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)
@@ -85,6 +88,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         annotate = config.selector_config.annotate
         self.annotation = nn.Linear(self.selector.note_size, width) if annotate else None
         self.number_scale = nn.Parameter(torch.tensor(10.0)) if annotate and config.number_token_ids else None
+        vocabulary = config.text_config.vocab_size
+        self.query_embeddings = nn.Embedding(vocabulary, width) if config.query_embeddings else None
+        if self.query_embeddings is not None:
+            nn.init.normal_(self.query_embeddings.weight, std=_QUERY_STD)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -189,7 +196,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         words, mask = features.get("query_ids"), features.get("query_mask")
         if words is not None:
             mask = torch.ones_like(words, dtype=torch.bool) if mask is None else mask.bool()
-            words = self.embed_text(words)
+            words = self.embed_text(words) if self.query_embeddings is None else self.query_embeddings(words)
         return PromptContext(rows, ids, features.get("region_boxes"), features.get("region_frames"), words, mask)
 
     def _fill_regions(self, embeddings: Tensor, input_ids: Tensor, tokens: Tensor, context: PromptContext) -> Tensor:

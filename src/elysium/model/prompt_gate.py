@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elysium.model.configuration import SelectorConfig
-from elysium.model.gates import GateResult, MlpGate, PromptContext, Sight
+from elysium.model.gates import GateResult, MlpGate, PromptContext, Sight, full_precision
 from elysium.model.positions import box_coverage, code_1d, grid_centres
 
 _SAFE = 1e-4  # keeps logits of probabilities finite
@@ -57,10 +57,15 @@ class PromptGate(nn.Module):
     def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
         if context is None or (context.region_boxes is None and context.words is None):
             return self.fallback(tokens, context)
-        seen = self.look(tokens)
+        seen = self.look(tokens)  # in half precision under autocast, as the words are read
+        word_logits = self._word_logits(seen, context)
+        with full_precision(tokens):
+            return self._judge(tokens, seen.float(), word_logits, context)
+
+    def _judge(self, tokens: Tensor, seen: Tensor, word_logits: Tensor, context: PromptContext) -> GateResult:
+        """Steps 3 and 4 of the head of this file."""
         own_votes = context.of_requests(self.votes(seen))
         marks, boxes = self._regions(own_votes, context)
-        word_logits = self._word_logits(seen, context)
         anchors, has_region = _anchors(context)
         by_words = context.has_words & ~has_region
         agreed = consensus(word_logits[anchors], own_votes[anchors]).detach()

@@ -91,8 +91,7 @@ class TSelector(nn.Module):
             )
         if self.config.position_embedding:
             tokens = tokens + code_2d(self.grid, tokens.shape[-1], tokens.device).to(tokens.dtype)
-        with torch.autocast(tokens.device.type, enabled=False):
-            result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
+        result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
         result.logits = result.logits.float()
         indices = self._top_k(result.logits, k)
         tokens = tokens if context is None else context.of_requests(tokens)

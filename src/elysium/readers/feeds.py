@@ -76,13 +76,7 @@ class AvFeed:
 
     def open(self) -> None:
         """Connect and decode the first frame. Raises Unreadable."""
-        try:
-            self._container = self._connect()
-        except (av.FFmpegError, OSError) as error:
-            reason = _reason(error)
-            if reason == "input/output error":  # FFmpeg's word for no such host, a login page, and more
-                reason = "it cannot be reached, or does not send a video"
-            raise Unreadable(reason) from error
+        self._container = self._connected()
         if self._ask_container:
             self.realtime = self._container.duration is None and self._container.size <= 0
         stream = video_stream(self._container, delay=not self.realtime)
@@ -119,6 +113,15 @@ class AvFeed:
         self._stopped.set()
         if self._interrupt is not None:
             self._interrupt()
+
+    def _connected(self) -> Any:
+        try:
+            return self._connect()
+        except (av.FFmpegError, OSError) as error:
+            reason = _reason(error)
+            if reason == "input/output error":  # FFmpeg's word for no such host, a login page, and more
+                reason = "it cannot be reached, or does not send a video"
+            raise Unreadable(reason) from error
 
     def _packets(self, stream: Any) -> Iterator[Any]:
         packets, last_s = self._container.demux(stream), time.monotonic()
@@ -212,9 +215,10 @@ def _standard_input() -> AvFeed:
 
 
 def _open_address(url: str) -> Any:
-    # Many networks swallow the UDP that RTSP would try first.
+    # Many networks swallow the UDP that RTSP would try first. (As container_options: with options, older PyAVs
+    # crash on streams that are announced late.)
     options = {"rtsp_flags": "prefer_tcp"} if url.lower().startswith("rtsp") else {}
-    return av.open(url, options=options, timeout=NETWORK_TIMEOUT_S, metadata_errors="ignore")
+    return av.open(url, container_options=options, timeout=NETWORK_TIMEOUT_S, metadata_errors="ignore")
 
 
 def _open_webcam(index: int, platform: str = sys.platform) -> Any:
@@ -228,7 +232,9 @@ def _open_webcam(index: int, platform: str = sys.platform) -> Any:
     elif not Path(device).exists():
         raise Unreadable(f"there is no {device}")
     try:
-        return av.open(device, format=kind, options=options, timeout=NETWORK_TIMEOUT_S, metadata_errors="ignore")
+        return av.open(
+            device, format=kind, container_options=options, timeout=NETWORK_TIMEOUT_S, metadata_errors="ignore"
+        )
     except ValueError as error:  # of a PyAV built without devices; (its other errors are ValueErrors too)
         if isinstance(error, av.FFmpegError):
             raise

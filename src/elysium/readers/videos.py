@@ -111,7 +111,7 @@ def shortfall(name: str, header: Header, read: int, last_s: float, damage: Damag
     missing = header.count is not None and read < header.count - max(2, header.count // 100)
     short = header.seconds is None or last_s < header.seconds - 3 / header.fps
     if header.count is None and damage.cut:
-        return f"{name} broke off after {read} frames; they were used."
+        return f"{name} broke off; what came before that was used."
     if header.count is not None and ((damage.cut and read < header.count) or (missing and short)):
         of = f" of {header.count}" if header.count > read else ""
         return f"{name} is cut short: {read}{of} frames could be read and were used."

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from elysium.model import ElysiumProcessor
@@ -91,7 +92,8 @@ class Collator:
 def _shared_frames(samples: Sequence[Sample]) -> dict[str, Tensor]:
     """``vision_features`` (U, D) of every frame once, and ``frame_ids`` (F,) of all samples' frames."""
     places: dict[tuple[int, int], int] = {}
-    features, ids = [], []
+    features: list[NDArray[np.float16]] = []
+    ids = []
     for sample in samples:
         for key, feature in zip(sample.frame_keys, sample.features, strict=True):
             if key not in places:

@@ -8,7 +8,7 @@ Knows: which parameter goes where. Does not know: schedules, models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,16 +25,15 @@ class MuonAdamW(Optimizer):
         named_parameters: of the model; those that need no gradient are left out.
         muon_lr, adamw_lr: learning rates. Muon's updates are scaled to the size of AdamW's.
         weight_decay: of the matrices alone.
-        rate_scales: factors on both rates of the parameters whose names begin so.
     """
 
     def __init__(
         self, named_parameters: Iterable[tuple[str, nn.Parameter]], muon_lr: float, adamw_lr: float,
-        weight_decay: float = 0.0, rate_scales: Mapping[str, float] | None = None,
+        weight_decay: float = 0.0,
     ) -> None:  # fmt: skip
         trained = [(name, p) for name, p in named_parameters if p.requires_grad]
-        matrices = _groups([item for item in trained if is_matrix(*item)], muon_lr, rate_scales or {})
-        others = _groups([item for item in trained if not is_matrix(*item)], adamw_lr, rate_scales or {})
+        matrices = [p for name, p in trained if is_matrix(name, p)]
+        others = [p for name, p in trained if not is_matrix(name, p)]
         self.parts: tuple[Optimizer, Optimizer] = (
             Muon(matrices, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             AdamW(others, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
@@ -64,17 +63,6 @@ class MuonAdamW(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.parts[0].load_state_dict(state_dict["muon"])
         self.parts[1].load_state_dict(state_dict["adamw"])
-
-
-def _groups(
-    named: list[tuple[str, nn.Parameter]], rate: float, scales: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Parameters by their rates, the unscaled ones first."""
-    groups: dict[float, list[nn.Parameter]] = {1.0: []}
-    for name, parameter in named:
-        scale = next((factor for start, factor in scales.items() if name.startswith(start)), 1.0)
-        groups.setdefault(scale, []).append(parameter)
-    return [{"params": members, "lr": rate * scale} for scale, members in groups.items() if members]
 
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -40,9 +40,7 @@ class ElysiumTrainer(Trainer):
         """Muon and AdamW, unless the configuration leaves ``muon_lr`` at 0: then what ``TrainingArguments`` says."""
         if self.config.muon_lr and self.optimizer is None:
             parameters, args = self.model.named_parameters(), self.args
-            self.optimizer = MuonAdamW(
-                parameters, self.config.muon_lr, args.learning_rate, args.weight_decay, self.config.rate_scales
-            )
+            self.optimizer = MuonAdamW(parameters, self.config.muon_lr, args.learning_rate, args.weight_decay)
         optimizer: torch.optim.Optimizer = self.optimizer or super().create_optimizer()
         return optimizer
 
