@@ -101,11 +101,12 @@ def main() -> None:
                     "clips": len(items), "absent_frames": total.absent_frames, "recall": total.recall,
                     "false_boxes_per_absent_frame": total.false_boxes_per_absent_frame,
                     "found_when_present": total.found / total.present_frames, "returns": total.returns,
-                    "refound": total.refound, "median_refind_frames": total.median_refind_frames,
+                    "refound": total.refound,
+                    "median_refind_frames": total.median_refind_frames if total.refound else None,
                 }  # fmt: skip
                 key = f"{name}, {'words' if by_words else 'box'}, {policy}"
                 table[key] = row
-                print(key, {k: round(v, 3) for k, v in row.items()}, flush=True)
+                print(key, {k: v if v is None else round(v, 3) for k, v in row.items()}, flush=True)
     results.write(options.name, table)
 
 

@@ -92,7 +92,8 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(workshop, monkeypatch):
 def test_stages_teach_what_they_say_and_the_second_goes_on_from_the_first(workshop, capsys):
     path, out = workshop("staged")
     path.write_text(path.read_text() + (
-        "stages:\n- {name: selector, model: {learns: [selector, query_embeddings]}, loss: {answers: false}}\n- {name: all}\n"
+        "stages:\n- {name: selector, model: {learns: [selector, query_embeddings]}, loss: {answers: false}}\n"
+        "- {name: all}\n"
     ))  # fmt: skip
     assert recipe.run(path) == out / "all" / "final"
     start = load_file(out / "selector" / "start" / "model.safetensors")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from elysium.errors import ModelError
+from elysium.model import ElysiumForConditionalGeneration
 from elysium.model.configuration import SelectorConfig
 from elysium.model.gates import LegacyGate, PromptContext
 from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
@@ -239,3 +240,19 @@ def test_voted_numbers_look_like_the_tokens_of_the_answer():
     around = torch.exp(-0.5 * (torch.arange(101) - 37.0) ** 2)
     assert torch.allclose(embedded[0, 0], (around / around.sum()) @ table[5:106], atol=1e-6)
     assert embedded[0, 1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_words_have_embeddings_of_their_own_if_the_configuration_says_so(own):
+    config = tiny_config("prompt")
+    config.query_embeddings = own
+    torch.manual_seed(0)
+    model = ElysiumForConditionalGeneration(config).eval()
+    ids = torch.tensor([[config.image_token_id] * 5 + [7, 8]])
+    asked = {"pixel_values": torch.randn(1, 3, 64, 64), "query_ids": torch.tensor([[9, 10, 11]])}
+    before = model(ids, only_select=True, **asked)
+    assert before.logits is None and before.selector_logits.shape == (1, 16)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[9] += 1.0
+    after = model(ids, only_select=True, **asked)
+    assert torch.equal(before.selector_logits, after.selector_logits) == own

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import glob
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -23,7 +25,11 @@ DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 LOST_POLICIES = ("search", "report", "stop")
 
 Source = Annotated[
-    str, typer.Argument(help="A video file, a folder of images, or a quoted glob.", show_default=False)
+    str,
+    typer.Argument(
+        help="A video, an image, a folder of images, a quoted glob, an address, a webcam's number, or - for a pipe.",
+        show_default=False,
+    ),
 ]
 BoxFormat = Annotated[
     str,
@@ -181,8 +187,12 @@ def open_frames(
 
 
 def source_stem(source: str) -> str:
-    """The name that results of `source` are filed under: of a file, a folder, or a glob's folder."""
+    """The name that results of `source` are filed under: of a file, a folder, a glob's folder, an address or "live"."""
     path = Path(source)
+    if not path.exists() and (source == "-" or source.isdigit()):
+        return "live"
+    if not path.exists() and "://" in source:
+        return re.sub(r"[^\w.-]+", "-", Path(urlsplit(source).path).stem or urlsplit(source).hostname or "") or "live"
     if glob.has_magic(source) and not path.exists():
         while glob.has_magic(str(path)):
             path = path.parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from elysium.files import output_error
 
 if TYPE_CHECKING:
     from elysium.tracks import TrackResult
+    from elysium.video import FrameSource
 
 # In the order of writing: what is cheap comes first. From records to yolo they are those of `elysium.exports`, named
 # here once more because `--help` should not wait for NumPy.
@@ -50,6 +51,23 @@ class OutputPlan:
     folder: Path
     names: dict[str, str] = field(default_factory=dict)
     numbered: bool = False
+
+
+def without_pictures(plan: OutputPlan, frames: FrameSource, chosen: bool) -> OutputPlan:
+    """The plan for a source that may be live: its frames cannot be read a second time to be drawn on.
+
+    Raises InputError if pictures were ``chosen`` all the same.
+    """
+    pictures = [name for name in ("mp4", "gif") if name in plan.names]
+    if not frames.live or not pictures:
+        return plan
+    if chosen:
+        frames.close()
+        raise InputError(
+            f"A live source is over when it has been tracked, and cannot be drawn on as {pictures[0]}",
+            "Use `elysium stream ... --output FILE.mp4`, or --save json.",
+        )
+    return replace(plan, names={name: file for name, file in plan.names.items() if name not in pictures})
 
 
 def parse_formats(save: str) -> tuple[str, ...]:

@@ -29,8 +29,7 @@ def stream(
     source: Annotated[
         str,
         typer.Argument(
-            help="A webcam's number, rtsp://, http(s)://, - for a pipe, or whatever `elysium track` takes.",
-            show_default=False,
+            help="A webcam's number, rtsp://, http(s)://, - for a pipe, or any other source.", show_default=False
         ),
     ],
     expression: common.Expression = None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from elysium.cli import common
-from elysium.cli.outputs import DEFAULT_SAVE, FORMATS, OutputPlan, plan_output, save_result
+from elysium.cli.outputs import DEFAULT_SAVE, FORMATS, OutputPlan, plan_output, save_result, without_pictures
 from elysium.cli.progress import frame_progress
 from elysium.errors import InputError
 
@@ -99,6 +99,7 @@ def track(
     common.check_times(at or [], len(words) + len(boxes))
     plan = plan_output(output, save, source, Path("runs/track") / common.source_stem(source))
     frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=max_frames)
+    plan = without_pictures(plan, frames, chosen=save != DEFAULT_SAVE or (output or "").lower().endswith(".mp4"))
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
     loaded = common.load_model(model, device, dtype, threads)
