@@ -24,6 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from elysium.config import DataSection, TrainConfig, load_stages
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.data.synth.questions import SAMPLES as QUESTION_SAMPLES
+from elysium.data.synth.questions import plural
 from elysium.errors import InputError
 from elysium.files import atomic_write_text, ensure_folder
 from elysium.language import prompts
@@ -182,8 +183,11 @@ def tokenizer_texts(caches: Caches) -> list[str]:
 
 
 def known_words(caches: Caches) -> list[str]:
-    """The words that stood in at least three expressions or descriptions of the training clips, sorted."""
-    return _frequent(word for text in caches.words() for word in text.lower().split())
+    """The words that stood in at least three expressions or descriptions of the training clips, and those of the
+    questions, sorted."""
+    said = _frequent(word for text in caches.words() for word in text.lower().split())
+    plurals = (word for noun in known_nouns(caches) for word in plural(noun).lower().split())
+    return sorted({*said, *re.findall(r"[a-z]+", QUESTION_SAMPLES.lower()), *plurals})
 
 
 def known_nouns(caches: Caches) -> list[str]:
