@@ -5,6 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from elysium.boxes import iou
+from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
+from elysium.data.synth.questions import plural
+from elysium.data.synth.words import COLOUR_NAMES
 from elysium.inference.loading import bundled_folder
 from elysium.inference.pipelines import Elysium
 from elysium.language.dialects import ELYSIUM
@@ -89,3 +93,31 @@ def test_answers_do_not_depend_on_the_batch(nano, clip_length):
         (alone,) = nano.track(frames, clip_length=clip_length, **target).tracks
         np.testing.assert_array_equal(alone.boxes_xyxy, track.boxes_xyxy)
         np.testing.assert_allclose(alone.scores, track.scores, atol=1e-5)
+
+
+def test_it_finds_drawn_shapes_by_words_and_follows_them(nano):
+    """Sanity, not an exam (benchmarks/ has those): on drawn shapes it does better than half of its marks."""
+    config = SynthConfig(size_px=224, num_frames=8, min_objects=2, max_objects=4, patch_share=0.0, motion=0.5)
+    generator = ClipGenerator(config, AssetLibrary(), seed=70_001)
+    found, followed, held = [], [], []
+    for index in range(12):
+        clip = generator.generate(index)
+        for item in [o for o in clip.objects if o.expressions][:1]:
+            truth = item.boxes_xyxyn * 224
+            box, _ = nano.ground(clip.frames[0], item.expressions[0])
+            found.append(np.nan_to_num(iou(box[None], truth[:1]))[0] > 0.5)
+            track = nano.track(clip.frames, boxes=truth[0]).tracks[0]
+            there = np.isfinite(truth[1:, 0])
+            followed += np.nan_to_num(iou(track.boxes_xyxy[1:], truth[1:]))[there].tolist()
+            held += iou(truth[:1].repeat(7, 0), truth[1:])[there].tolist()
+    assert np.mean(found) >= 0.4
+    assert np.mean(followed) > np.mean(held) + 0.05
+
+
+def test_it_answers_questions_with_words_of_their_kind(nano):
+    config = SynthConfig(size_px=224, min_objects=2, max_objects=3, patch_share=0.0)
+    clip = ClipGenerator(config, AssetLibrary(), seed=3).generate(0)
+    noun = next(o.noun for o in clip.objects if o.expressions)
+    assert nano.ask(clip.frames, f"What color is the {noun}?") in COLOUR_NAMES
+    assert nano.ask(clip.frames, f"How many {plural(noun)} are there?").isdigit()
+    assert nano.unknown_words([f"How many {plural(noun)} are there?"]) == []

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -326,3 +327,11 @@ def test_what_is_heard_may_be_wrong_what_is_to_be_said_never(cache, collator):
         assert decode(batch["input_ids"][0][kept]) == item.heard + "</s>"
     same = dataset(cache, slip_share=0.0)
     assert all(same[n].heard == same[n].answer for n in range(40))
+
+
+def test_the_configuration_of_nano_is_sound():
+    selector, answers = load_stages(Path(__file__).parent.parent / "configs" / "nano.yaml")
+    assert selector.model.learns == ("selector", "query_embeddings") and not selector.loss.answers
+    assert answers.model.path == selector.output_dir / "final" and answers.loss.answers
+    assert selector.data.cache_dir == answers.data.cache_dir
+    assert set(answers.data.tasks) == {task.value for task in Task}

@@ -60,8 +60,8 @@ def absence_scores(boxes_xyxy: ArrayLike, truth_xyxy: ArrayLike) -> AbsenceScore
     boxes, truth = np.asarray(boxes_xyxy, dtype=np.float64), np.asarray(truth_xyxy, dtype=np.float64)
     if boxes.shape != truth.shape:
         raise ValueError(f"boxes of shape {boxes.shape} for a truth of shape {truth.shape}")
-    there: BoolArray = np.isfinite(truth).all(axis=1)
-    given: BoolArray = np.isfinite(boxes).all(axis=1)
+    there: BoolArray = np.asarray(np.isfinite(truth).all(axis=1), dtype=np.bool_)
+    given: BoolArray = np.asarray(np.isfinite(boxes).all(axis=1), dtype=np.bool_)
     hit: BoolArray = np.nan_to_num(iou(boxes, truth)) > FOUND_IOU
     starts = np.flatnonzero(there[1:] & ~there[:-1]) + 1
     refind = [delay for start in starts.tolist() if (delay := _delay(hit, there, start)) is not None]
