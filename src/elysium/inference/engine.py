@@ -1,6 +1,7 @@
 """Many requests -> answers, in batches of a bounded size.
 
-Knows batch sizes and PyTorch's inference mode. Knows nothing of what is asked or of what an answer means.
+Knows batch sizes, PyTorch's inference mode, when memory can go back.
+Knows nothing of what is asked or of what an answer means.
 This is the place where prefixes and vision features will be shared between requests.
 """
 
@@ -13,6 +14,7 @@ import torch
 
 from elysium.errors import InputError
 from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.devices import release_memory
 
 
 class Engine:
@@ -47,4 +49,5 @@ class Engine:
         with torch.inference_mode():
             for start in range(0, len(requests), self.max_batch):
                 answers += self._decoder.decode(requests[start : start + self.max_batch], free=free)
+        release_memory()
         return answers
