@@ -42,9 +42,10 @@ def demo(
         common.check_machine(device, dtype, threads)
         loaded = common.load_model(model, device, dtype, threads)
         folder, made = make_folder(plan)
+        window = facts["search_window"]  # null, the full frame: nano's default loses this pedestrian halfway
         try:
-            _follow(loaded, frames, folder, "by-box", quiet, boxes=[facts["box_xyxy"]])
-            _follow(loaded, frames, folder, "by-words", quiet, expression=facts["expression"])
+            _follow(loaded, frames, folder, "by-box", quiet, boxes=[facts["box_xyxy"]], search_window=window)
+            _follow(loaded, frames, folder, "by-words", quiet, expression=facts["expression"], search_window=window)
         finally:
             remove_empty(made)
         first = common.open_frames(str(path), start_s=None, end_s=None, stride=1, max_frames=DESCRIBE_FRAMES)
