@@ -629,15 +629,20 @@ def stop_by_ctrl_c(source: FrameSource) -> None:
     frames = iter(source)
     next(frames)
     timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
-    timer.start()
 
     def wait() -> None:
         for _ in frames:  # nothing more comes
             pass
 
-    with pytest.raises(KeyboardInterrupt):
-        wait()
-    timer.join()
+    # Python leaves SIGINT alone where the parent ignored it, as a shell does for what it starts in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        timer.join()
 
 
 @pytest.mark.parametrize("realtime", [True, False])
