@@ -405,7 +405,7 @@ def test_frames_of_a_wrong_size_are_refused(tmp_path):
 def test_the_bundled_clip_fits_its_facts():
     assets = Path(elysium.__file__).parent / "assets"
     facts = json.loads((assets / "demo.json").read_text(encoding="utf-8"))
-    assert set(facts) == {"source_clip", "box_xyxy", "expression", "licence", "origin"}
+    assert set(facts) == {"source_clip", "box_xyxy", "expression", "search_window", "licence", "origin"}
     source = open_source(assets / "pedestrians.mp4")
     frames = list(source)
     assert (len(frames), source.fps, source.resolution_wh, source.warnings) == (62, 10.0, (576, 432), [])
