@@ -155,6 +155,14 @@ def test_stop_reads_no_more_of_a_video_in_which_everything_is_lost() -> None:
     assert len(result.tracks[0]) == 8 and len(read) == 15
 
 
+def test_a_stream_in_which_everything_is_lost_takes_no_more_frames() -> None:
+    frames, taken = numbered_frames(200), []
+    tracker = StreamTracker(Tracker(ScriptedEngine(lost_at_7), lost_policy="stop"))
+    tracker.init(frames[0], expression="the red dog")
+    results = list(tracker.stream(taken.append(number) or frames[number] for number in range(1, 200)))
+    assert taken[-1] == 14 and [bool(result.objects) for result in results] == [True] * 8 + [False] * 7
+
+
 def test_stopped_tracks_leave_the_others_alone() -> None:
     def script(request: Request, frame: int) -> Said:
         return lost_at_7(request, frame) if request.query or "[10,20" in request.prompt else ("ok", (1, 2, 3, 4), 0.9)

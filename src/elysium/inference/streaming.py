@@ -102,9 +102,14 @@ class StreamTracker:
         return ready + self._flush()
 
     def stream(self, frames: Iterable[AnyFrame]) -> Iterator[FrameResult]:
-        """The result of every frame, that of `init` first, as soon as it is known; those that wait come at the end."""
+        """The result of every frame, that of `init` first, as soon as it is known; those that wait come at the end.
+
+        When every track has ended (lost policy `stop`) no more frames are taken, as in `track`.
+        """
         for frame in frames:
             yield from self.update(frame)
+            if self._sessions.done:
+                break
         yield from self.finish()
 
     def finish(self) -> list[FrameResult]:
