@@ -130,9 +130,9 @@ def _at_least(name: str, value: int | None, least: int) -> None:
         raise InputError(f"{name} {value} is too small", f"Give {least} or more.")
 
 
-def clean_expressions(texts: list[str]) -> list[str]:
-    """Expressions without blanks around them. Raises InputError for an empty one."""
-    words = [text.strip() for text in texts]
+def all_expressions(expression: str | None, more: list[str] | None) -> list[str]:
+    """The argument and the options, without blanks around them. Raises InputError for an empty one."""
+    words = [text.strip() for text in ([] if expression is None else [expression]) + (more or [])]
     if not all(words):
         raise InputError("An expression is empty", "Say in words what is meant, for example 'the red car'.")
     return words

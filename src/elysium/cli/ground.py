@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from elysium.cli import common
@@ -52,7 +52,7 @@ def ground(
 
     Example: elysium ground street.jpg "the red car on the left"
     """
-    words = common.clean_expressions([*([expression] if expression is not None else []), *(expressions or [])])
+    words = common.all_expressions(expression, expressions)
     if not words:
         raise InputError("There is nothing to find: no expression", "Say in words what to find.")
     plan = _plan(output, source)
@@ -97,6 +97,7 @@ def _plan(output: str | None, source: str) -> OutputPlan | None:
 
 
 def _draw(plan: OutputPlan, image: ImageArray, words: list[str], boxes: list[Any]) -> Path:
+    import numpy as np
     from PIL import Image
 
     from elysium.draw import annotate
@@ -116,7 +117,7 @@ def _draw(plan: OutputPlan, image: ImageArray, words: list[str], boxes: list[Any
 
 
 def _as_json(text: str, box: Any, score: float) -> dict[str, Any]:
-    known = bool(np.isfinite(box).all())
+    known = all(math.isfinite(value) for value in box)
     return {
         "expression": text,
         "box_xyxy": [round(float(value), 2) for value in box] if known else None,

@@ -11,7 +11,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from elysium.cli import common
@@ -59,7 +58,7 @@ def stream(
 
     Example: elysium stream 0 "the person in red" --low-latency
     """
-    words = common.clean_expressions([*([expression] if expression is not None else []), *(expressions or [])])
+    words = common.all_expressions(expression, expressions)
     boxes = [common.parse_box(text) for text in box or []]
     if not words and not boxes:
         raise InputError("There is nothing to follow: no box and no expression", "Give words, or --box A,B,C,D.")
@@ -144,6 +143,8 @@ def _tell(result: FrameResult, held: dict[int, Frame], video: VideoWriter | None
     sys.stdout.flush()
     if video is None:
         return
+    import numpy as np
+
     from elysium.draw import annotate
 
     items = result.objects

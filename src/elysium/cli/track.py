@@ -124,7 +124,7 @@ def track(
 
 def _words(source: str, expression: str | None, more: list[str]) -> list[str]:
     """All expressions, stripped. Raises InputError for an empty one, and for what a shell made of a glob."""
-    words = common.clean_expressions([*([expression] if expression is not None else []), *more])
+    words = common.all_expressions(expression, more)
     if expression is not None and Path(expression).suffix.lower() in _IMAGES and Path(expression).is_file():
         raise InputError(
             f"{expression!r} stands where the words belong, but it is an image",

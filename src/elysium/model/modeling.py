@@ -46,7 +46,7 @@ _QUERY_STD = 0.3  # of a position code's order, which is added to it
 @dataclass
 class ElysiumOutput(ModelOutput):
     """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)
-    and, from a prompt gate, ``votes`` (F, N, 4) and their mean ``voted_box`` (F, 4)."""
+    and, from a prompt gate, ``votes`` (F, N, 4) and their consensus ``voted_box`` (F, 4)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None

@@ -34,7 +34,7 @@ _MOST_FRAMES = 32  # frame numbers are coded as a share of it
 class Selection:
     """Kept tokens (F, k, C), their raster places (F, k) ascending, all logits (F, N) in float32, and optionally
     ``notes`` (F, k, A), what the selector knows about each kept token, for the annotation embedding, and the
-    prompt gate's ``votes`` (F, N, 4) and their mean ``box`` (F, 4)."""
+    prompt gate's ``votes`` (F, N, 4) and their consensus ``box`` (F, 4)."""
 
     tokens: Tensor
     indices: Tensor

@@ -42,8 +42,8 @@ class LossParts:
 class GateLoss:
     """What the gate is taught directly.
 
-    ``logits`` (F, N), ``votes`` (F, N, 4) and their mean ``voted_box`` (F, 4) or None; ``targets`` (F, N) the share of
-    each token in the object, ``boxes`` (F, 4) in 0..1 with NaN where the object is absent.
+    ``logits`` (F, N), ``votes`` (F, N, 4) and their consensus ``voted_box`` (F, 4) or None; ``targets`` (F, N) the
+    share of each token in the object, ``boxes`` (F, 4) in 0..1 with NaN where the object is absent.
     """
 
     logits: Tensor
