@@ -1,11 +1,35 @@
-"""The published command `deepspeed eval/eval.py --config F --task SOT|RSOT`: docs/published-commands.md."""
+"""The published command `deepspeed eval/eval.py --config F --task SOT|RSOT`: now `elysium eval`.
 
+F is YAML: options of `elysium eval` as keys (`annotations`, `images`, `model`, `output`, ...). As in the published one,
+the annotations may also stand under `data.predict.data_fetch.data_paths`. See docs/published-commands.md.
+"""
+
+import argparse
 import sys
+from pathlib import Path
 
+import yaml
+
+from elysium.cli.main import main
+
+
+def options(path: str) -> list[str]:
+    """The configuration as arguments."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        paths = values.pop("data", {}).get("predict", {}).get("data_fetch", {}).get("data_paths")
+        if paths:
+            values.setdefault("annotations", paths[0] if isinstance(paths, list) else paths)
+        return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        print(f"error: {path} cannot be read as options: {error}. Write it as key: value.", file=sys.stderr)
+        sys.exit(2)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--config", required=True)
+parser.add_argument("--task", required=True)
+parser.add_argument("--local_rank", "--local-rank", help="set by the launcher, which sets LOCAL_RANK as well")
 if __name__ == "__main__":
-    print(
-        "error: `elysium eval`, which this will call, is not there yet; until then track one video at a time "
-        "with `elysium track VIDEO --box A,B,C,D` (SOT) or `elysium track VIDEO EXPRESSION` (RSOT).",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+    given = parser.parse_args()
+    sys.exit(main(["eval", given.task, "--protocol", "published", *options(given.config)]))

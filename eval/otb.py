@@ -1,11 +1,8 @@
-"""The published command `python eval/otb.py RESULT`: docs/published-commands.md."""
+"""The published command `python eval/otb.py RESULT`: now `elysium score RESULT --protocol published`."""
 
 import sys
 
+from elysium.cli.main import main
+
 if __name__ == "__main__":
-    print(
-        "error: `elysium metrics`, which this will call, is not there yet; until then use the functions of "
-        "`elysium.evaluation.ope` on the boxes of `elysium track --save json`.",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+    sys.exit(main(["score", *sys.argv[1:], "--protocol", "published"]))

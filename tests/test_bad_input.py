@@ -16,6 +16,7 @@ from PIL import Image
 from elysium.cli import common
 from elysium.cli.main import main
 
+EVAL = ["--annotations", "anno.jsonl", "--images", "clip", "--output", "out"]
 BAD_INPUT = [
     (["track", "nosuch.mp4", "dog"], "No such file or folder: 'nosuch.mp4'"),
     (["track", "none/*.jpg", "dog"], "none/*.jpg"),
@@ -116,6 +117,53 @@ BAD_INPUT = [
     (["ask", "sizes", "what?"], "sizes"),
     (["models", "--nouns", "nosuch"], "'nosuch'"),
     (["train", "good.jsonl"], "good.jsonl"),
+    (["eval", "FLY", *EVAL], "no task 'FLY'. Use one of SOT, RSOT"),
+    (["eval", "SOT", "--output", "out"], "--annotations"),
+    (["eval", "SOT", "--annotations", "nosuch.jsonl", "--output", "out"], "nosuch.jsonl"),
+    (["eval", "SOT", "--annotations", "empty.jsonl", "--output", "out"], "'empty.jsonl' is empty"),
+    (["eval", "SOT", "--annotations", "notes.txt", "--output", "out"], "notes.txt"),
+    (["eval", "SOT", "--annotations", "empty", "--output", "out"], "holds no sequence"),
+    (["eval", "SOT", "--annotations", "percent.jsonl", "--images", "clip", "--output", "out"], "look like per cent"),
+    (["eval", "SOT", "--annotations", "twin.jsonl", "--images", "clip", "--output", "out"], "the id 'a' occurs twice"),
+    (["eval", "SOT", "--annotations", "short.jsonl", "--images", "clip", "--output", "out"], "1 boxes for 2 frames"),
+    (["eval", "SOT", *EVAL, "--images", "empty"], "holds none of the frames of the annotations (for example '000.png')"),
+    (["eval", "SOT", *EVAL, "--images", "nosuch"], "no folder of images 'nosuch'"),
+    (["eval", "SOT", *EVAL, "--model", "nosuch"], "no model 'nosuch'"),
+    (["eval", "RSOT", *EVAL, "--model", "hold"], "baseline 'hold' cannot be run for RSOT"),
+    (["eval", "SOT", *EVAL, "--model", "hold", "--protocol", "published"], "'hold' cannot be run in the published way"),
+    (["eval", "SOT", *EVAL, "--model", "nanotrack"], "nanotrack:PATH"),
+    (["eval", "SOT", *EVAL, "--model", "nanotrack:empty"], "nanotrack:PATH"),
+    (["eval", "SOT", *EVAL, "--protocol", "mine"], "--protocol 'mine' does not exist"),
+    (["eval", "REC", *EVAL, "--protocol", "published"], "no published protocol for REC"),
+    (["eval", "RSOT", *EVAL, "--text-key", "colour"], "no words under 'colour'"),
+    (["eval", "VideoQA", *EVAL], "has no vqa"),
+    (["eval", "SOT", *EVAL, "--workers", "0"], "--workers 0"),
+    (["eval", "SOT", *EVAL, "--limit", "0"], "--limit 0"),
+    (["eval", "SOT", *EVAL, "--max-frames", "-1"], "--max-frames -1"),
+    (["eval", "SOT", *EVAL, "--convention", "mine"], "no convention 'mine'"),
+    (["eval", "SOT", *EVAL, "--search-window", "wide"], "--search-window 'wide' is no number"),
+    (["eval", "SOT", *EVAL, "--threads", "0"], "--threads 0"),
+    (["eval", "SOT", *EVAL, "--judge", "http://localhost:1"], "--judge judges answers to questions, not SOT"),
+    (["eval", "VideoQA", *EVAL, "--judge", "http://localhost:1"], "--judge needs --judge-model"),
+    (["eval", "SOT", *EVAL[:-1], "notes.txt/out"], "notes.txt"),
+    (["score", "nosuch", "--annotations", "anno.jsonl"], "no results 'nosuch'"),
+    (["score", "empty", "--annotations", "anno.jsonl"], "holds no results"),
+    (["score", "notes.txt", "--annotations", "anno.jsonl"], "is not JSON lines"),
+    (["score", "notes.txt"], "is not JSON lines"),
+    (["score", "clip"], "holds no results"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--format", "mine"], "no format 'mine'"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--box-format", "polar"], "no box format 'polar'"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--origin", "2"], "--origin 2 does not exist"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--export", "lasot"], "--export 'lasot' makes no sense"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--export", "mine=out"], "--export 'mine=out' makes no sense"),
+    (["score", "boxes", "--annotations", "anno.jsonl", "--task", "REC"], "scored as SOT or RSOT, not REC"),
+    (["score", "boxes", "--annotations", "anno.jsonl"], "'a' has 1 boxes for 2 frames"),
+    (["score", "boxes"], "is not a run's folder. Name the truth with --annotations"),
+    (["score", "strangers", "--annotations", "anno.jsonl"], "no lasot file for any sequence"),
+    (["compare", "empty"], "One run cannot be compared"),
+    (["compare", "empty", "clip"], "'empty' has no scores.json. Run `elysium score empty` first"),
+    (["report", "nosuch"], "no folder 'nosuch'"),
+    (["report", "empty"], "not the folder of a run: it has no run.json"),
 ]
 
 
@@ -129,6 +177,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(np.full((48, 64, 3), 20 * number, np.uint8)).save(tmp_path / "clip" / f"{number:03}.png")
     for side in (8, 9):
         Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(tmp_path / "sizes" / f"{side}.png")
+    for folder, name in (("boxes", "a"), ("strangers", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.txt").write_text("1,2,3,4\n")
     (tmp_path / "broken" / "0.jpg").write_bytes(b"no image")
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -139,10 +190,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+RECORD = (
+    '{"source": "", "id": "a", "vid": "a", "metadata": {}, "frames": ["000.png", "001.png"], "object_class": "dog", '
+    '"box": [[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.5]], "object_description": "a dog", "frame_size": [64, 48]}\n'
+)
 DOG = '{"source": "clip", "expression": "dog"}\n'
 FILES = {
     "notes.txt": "no video", "empty.mp4": "", "empty.png": "", "text.mp4": "no video", "empty.jsonl": "\n\n",
     "good.jsonl": DOG, "twice.jsonl": '{"id": "a", "source": "clip", "expression": "dog"}\n' * 2,
+    "anno.jsonl": RECORD, "twin.jsonl": RECORD * 2, "percent.jsonl": RECORD.replace("0.1", "10").replace("0.5", "50"),
+    "short.jsonl": RECORD.replace('"box": [[0.1, 0.1, 0.5, 0.5], ', '"box": ['),
     "bad.csv": 'source,box\nclip,"1,2,3"\n',
     "bad.jsonl": (
         '{"source"\n' + DOG + '{"source": "clip"}\n{"source": "clip", "expression": "dog", "colour": "red"}\n'
@@ -175,4 +232,4 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 
 
 def test_the_table_is_long_enough() -> None:
-    assert len({" ".join(arguments) for arguments, _ in BAD_INPUT}) >= 90
+    assert len({" ".join(arguments) for arguments, _ in BAD_INPUT}) >= 130

@@ -36,6 +36,7 @@ LAYERS = {
     "elysium.building": 2,
     "elysium.inference": 3,
     "elysium.training": 3,
+    "elysium.evaluation.predictors": 4,
     "elysium.evaluation.runner": 4,
     "elysium.evaluation.report": 4,
     "elysium.building.pipeline": 4,

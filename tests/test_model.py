@@ -163,6 +163,21 @@ def test_precomputed_features_give_the_same_logits():
         assert torch.equal(model(**batch).logits, direct)
 
 
+def test_name_logits_compare_pooled_features_with_the_words_of_the_table():
+    """A box over one whole cell of the grid: what is compared is that token, projected; the table learns nothing."""
+    model, _ = tiny_model_and_processor("prompt")
+    encoded = model.encode_frames(torch.randn(3, 3, model.config.image_size, model.config.image_size))
+    side = model.vision.grid
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]) / side
+    logits = model(vision_features=encoded, named_boxes=boxes, named_frames=torch.tensor([2, 0])).name_logits
+    token = model.vision.assemble(encoded)[[2, 0], 0]
+    table = model.get_input_embeddings().weight
+    assert torch.allclose(logits, 0.2 * model.projector(token) @ table.T, atol=1e-5)
+    model.zero_grad()
+    logits.sum().backward()
+    assert table.grad is None and model.projector[0].weight.grad.abs().sum() > 0
+
+
 def test_preprocessing_is_the_published_one(shared_dir):
     """Squashed to 336 x 336 with Pillow's bilinear filter: pixel values of the published code (compat)."""
     import json

@@ -381,6 +381,16 @@ def test_questions_have_the_answers_of_the_labels():
     }
 
 
+def test_kinds_of_questions_are_drawn_by_their_shares():
+    car = _Thing("car", "red", ("the car",))
+    still = np.tile(np.array([[0.1, 0.1, 0.2, 0.2]], np.float32), (3, 1))
+    shares = {"colour": 3.0, "count": 1.0}
+    asked = [questions.ask(np.random.default_rng(i), car, [car], still, shares) for i in range(400)]
+    colours = sum(one == ("What color is the car?", "red") for one in asked)
+    assert {one for one in asked} == {("What color is the car?", "red"), ("How many cars are there?", "1")}
+    assert 270 < colours < 330
+
+
 def test_what_cannot_be_known_is_not_asked():
     """No colour, one frame, a noun that another thing may go by."""
     man = _Thing("man", None, ("the man",))

@@ -15,19 +15,30 @@ from elysium.language.prompts import Task
 from elysium.model.presets import number_token_ids, train_nano_tokenizer
 from elysium.training.collate import IGNORED, Collator, gate_targets, number_kernel
 from elysium.training.features import FeatureCache
-from elysium.training.loss import AnswerLoss, GateLoss, generalized_iou, teacher_forced_boxes
-from elysium.training.samples import Sample, SampleDataset, draw_frames
-from elysium.training.validation import IouTally
+from elysium.training.loss import (
+    AnswerLoss,
+    GateLoss,
+    LossParts,
+    gate_parts,
+    generalized_iou,
+    name_loss,
+    teacher_forced_boxes,
+)
+from elysium.training.samples import Sample, SampleDataset, draw_frames, names, part_of
+from elysium.training.validation import IouTally, NameTally
 from tiny import tiny_model_and_processor, tiny_tokenizer
 
 GRID = 4
 _numbers = count()
 
 
-def sample(task: Task, answer: str, frames: int, boxes=None, region=None, query=None, prompt="USER: <image>") -> Sample:
+def sample(
+    task: Task, answer: str, frames: int, boxes=None, region=None, query=None, prompt="USER: <image>", names=()
+) -> Sample:
     boxes = np.tile(np.array([0.1, 0.2, 0.5, 0.6], np.float32), (frames, 1)) if boxes is None else boxes
     keys = tuple((next(_numbers), frame) for frame in range(frames))
-    return Sample(task, prompt, answer, answer, np.zeros((frames, 7), np.float16), boxes, region, query, keys)
+    features = np.zeros((frames, 7), np.float16)
+    return Sample(task, prompt, answer, answer, features, boxes, region, query, keys, names, boxes[0])
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +120,7 @@ def test_answer_loss_by_hand():
     logits = torch.randn(1, 4, 110)
     labels, values = torch.tensor([[2, 53, 1]]), torch.tensor([[-1, 50, -1]])
     gate = GateLoss(torch.zeros(1, 4), None, None, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4))
-    parts = loss(logits, labels, values, gate)
+    parts = LossParts(**loss(logits, labels, values), **gate_parts(gate))
     log_probs = logits[0].log_softmax(-1)
     by_hand = -sum(number_kernel(1.0)[50, v] * log_probs[1, numbers[v]] for v in range(101))
     assert torch.isclose(parts.numbers, by_hand)
@@ -118,6 +129,40 @@ def test_answer_loss_by_hand():
     assert torch.isclose(parts.choice, torch.tensor(4.0).log())
     total = parts.total(LossSection(template=0.5, gate=2.0, choice=0.25))
     assert torch.isclose(total, by_hand + 0.5 * parts.template + 2 * parts.gate + 0.25 * parts.choice)
+
+
+def test_names_by_hand():
+    """Two things, the second with one word: the words of a thing share its target, whatever else is likely."""
+    logits, labels = torch.randn(2, 9), torch.tensor([[4, 7], [2, IGNORED]])
+    log_probs = logits.log_softmax(-1)
+    by_hand = -((log_probs[0, 4] + log_probs[0, 7]) / 2 + log_probs[1, 2]) / 2
+    assert torch.isclose(name_loss(logits, labels), by_hand)
+    tally = NameTally("named")
+    tally.add(torch.eye(9)[[7, 3]], labels)
+    assert tally.scores() == {"named": 0.5} and NameTally("empty").scores() == {}
+
+
+def test_names_point_at_the_first_frame_of_their_request(collator, processor):
+    boxes = np.array([[0.1, 0.2, 0.5, 0.6], [0.3, 0.2, 0.7, 0.6]], np.float32)
+    rows = [sample(Task.REC, "[1,2,3,4]", 3), sample(Task.REG, "the red car", 2, boxes=boxes, names=("car", "red"))]
+    batch = collator(rows)
+    assert batch["named_boxes"].tolist() == boxes[:1].tolist() and batch["named_frames"].tolist() == [3]
+    assert processor.tokenizer.decode(batch["name_labels"][0]) == " car red"
+    assert "named_boxes" not in collator(rows[:1])
+
+
+def test_what_has_no_words_has_no_names(cache):
+    named, nameless = replace(cache[0][1].objects[0]), replace(cache[0][1].objects[0], expressions=())
+    assert names(replace(named, noun="car", colour="red")) == ("car", "red")
+    assert names(replace(named, noun="car", colour=None)) == ("car",) and names(nameless) == ()
+
+
+def test_a_part_lies_in_its_box():
+    box, rng = np.array([0.2, 0.4, 0.6, 0.5], np.float32), np.random.default_rng(0)
+    parts = np.array([part_of(rng, box) for _ in range(200)])
+    assert (parts[:, :2] >= box[:2] - 1e-6).all() and (parts[:, 2:] <= box[2:] + 1e-6).all()
+    assert 0.4 < (parts == box).all(axis=1).mean() < 0.6
+    assert ((parts[:, 2:] - parts[:, :2]) / (box[2:] - box[:2])).min() > 0.29
 
 
 def test_votes_are_measured_in_object_sizes():

@@ -33,12 +33,22 @@ class ModelSection(_Strict):
     learns: tuple[str, ...] | None = None
 
 
+class QuestionShares(_Strict):
+    """How often each kind of question is drawn, in shares of any sum."""
+
+    colour: float = Field(1.0, ge=0)
+    kind: float = Field(1.0, ge=0)
+    count: float = Field(1.0, ge=0)
+    motion: float = Field(1.0, ge=0)
+
+
 class DataSection(_Strict):
     """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``; and what is asked.
 
     ``box_jitter``: how far, in object sizes, a question's box is off in half of the samples. ``slip_share``: how many
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.
     ``still_clips``: single pictures, for questions on images; with 0 those are asked on frames of clips.
+    ``questions``: how often each kind is drawn where a question is to be asked; some kinds seldom can be.
     ``group_size``: how many neighbouring questions of a batch are about the same frames.
     """
 
@@ -57,13 +67,14 @@ class DataSection(_Strict):
     paraphrase_share: float = Field(0.3, ge=0, le=1)
     box_jitter: float = Field(0.06, ge=0, le=0.5)
     slip_share: float = Field(0.6, ge=0, le=1)
+    questions: QuestionShares = QuestionShares()
 
 
 class Phase(_Strict):
     """Up to ``until`` (share of all steps), clips have ``frames`` frames."""
 
     until: float = Field(gt=0, le=1)
-    frames: int = Field(ge=2, le=32)
+    frames: int = Field(ge=1, le=32)
 
 
 class LossSection(_Strict):
@@ -71,8 +82,8 @@ class LossSection(_Strict):
 
     Numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of a box answer;
     ``gate`` the prompt gate's question whether a token lies in the object, ``choice`` its choice among a frame's
-    tokens, ``votes`` the boxes its tokens vote for. ``answers: false`` leaves the language model out: only the gate is
-    taught.
+    tokens, ``votes`` the boxes its tokens vote for. ``names``: whether what is projected of a thing looks like the words
+    for it. ``answers: false`` leaves the language model out: only the gate is taught, or, with its weights at 0, names.
     """
 
     number_sigma: float = Field(1.0, ge=0)
@@ -81,6 +92,12 @@ class LossSection(_Strict):
     gate: float = Field(1.0, ge=0)
     choice: float = Field(0.5, ge=0)
     votes: float = Field(1.0, ge=0)
+    names: float = Field(0.0, ge=0)
+
+    @property
+    def selects(self) -> bool:
+        """Whether the gate is taught."""
+        return bool(self.gate or self.choice or self.votes)
 
 
 class TrainConfig(_Strict):

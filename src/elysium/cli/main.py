@@ -10,7 +10,22 @@ from collections.abc import Sequence
 
 import typer
 
-from elysium.cli import ask, demo, describe, ground, info, models, stream, track, track_many, train
+from elysium.cli import (
+    ask,
+    compare,
+    demo,
+    describe,
+    eval,
+    ground,
+    info,
+    models,
+    report,
+    score,
+    stream,
+    track,
+    track_many,
+    train,
+)
 from elysium.cli.common import INTERRUPTED, error_line
 from elysium.errors import ElysiumError
 
@@ -29,6 +44,10 @@ app.command("ground")(ground.ground)
 app.command("ask")(ask.ask)
 app.command("describe")(describe.describe)
 app.command("demo")(demo.demo)
+app.command("eval")(eval.evaluate)
+app.command("score")(score.score)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("models")(models.models)
 app.command("info")(info.info)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)

@@ -29,7 +29,7 @@ source pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -103,9 +103,28 @@ class _Question:
 
     request: Request | None  # None: nothing to ask, the given box is all there is
     affines: list[Affine2d]  # of each frame asked about
+    frames: tuple[int, ...] = ()  # their indices in the source
     skip: int = 0  # frames at the start whose answers are not results: they have been reported
     given: FloatArray | None = None  # result of the first frame, whatever the answer
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipAnswer:
+    """What the model was asked about one object in one clip, and what it said.
+
+    Args:
+        object_id: the object.
+        frames: index in the source of each frame asked about.
+        affines: from the model's view of each frame to source pixels.
+        prompt, text: as the model read and wrote them; boxes in per cent of its view.
+    """
+
+    object_id: int
+    frames: tuple[int, ...]
+    affines: tuple[Affine2d, ...]
+    prompt: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,7 @@ class ClipSession:
         free: decode without the grammar.
         dialect: how boxes are written in questions.
         lost_policy: `search`, `report` or `stop`, see the head of this file.
+        on_answer: told of every answer of the model.
 
     Raises:
         InputError: an option out of range, or an object with neither box nor expression.
@@ -150,6 +170,7 @@ class ClipSession:
     free: bool = False
     dialect: Dialect = ELYSIUM
     lost_policy: LostPolicy = "search"
+    on_answer: Callable[[ClipAnswer], None] | None = None
     clips: list[ClipResult] = field(default_factory=list, init=False)
     _pending: list[Frame] = field(default_factory=list, init=False)
 
@@ -203,6 +224,7 @@ class ClipSession:
             batch = self._memories[start : start + size]
             questions = [self._question(memory, frames, first) for memory in batch]
             for memory, question, answer in zip(batch, questions, self._ask(questions), strict=True):
+                self._tell(memory.target, question, answer)
                 new, memory = self._read(memory, question, answer, frames)
                 results.append(new)
                 memories.append(memory)
@@ -217,6 +239,13 @@ class ClipSession:
         requests = [question.request for question in questions if question.request is not None]
         answers = iter(self.engine.run(requests, free=self.free) if requests else [])
         return [None if question.request is None else next(answers) for question in questions]
+
+    def _tell(self, target: TrackedObject, question: _Question, answer: Answer | None) -> None:
+        if self.on_answer is not None and question.request is not None and answer is not None:
+            said = ClipAnswer(
+                target.id, question.frames, tuple(question.affines), question.request.prompt, answer.text
+            )
+            self.on_answer(said)
 
     def _question(self, memory: _Memory, frames: list[Frame], first: bool) -> _Question:
         """What to ask about one object in the clip `frames`."""
@@ -256,7 +285,7 @@ class ClipSession:
             regions=[(0, bins_to_region(bins, self.dialect.max_bin))],
             num_boxes=len(images),
         )
-        return _Question(request, affines)
+        return _Question(request, affines, _indices(frames))
 
     def _by_words(self, target: TrackedObject, frames: list[Frame]) -> _Question:
         """RSOT over the full frames, or REC when there is but one."""
@@ -270,7 +299,7 @@ class ClipSession:
             num_boxes=len(images),
             single_box=task is Task.REC,
         )
-        return _Question(request, [Affine2d.full_frame(_wh(image)) for image in images])
+        return _Question(request, [Affine2d.full_frame(_wh(image)) for image in images], _indices(frames))
 
     def _read(
         self, memory: _Memory, question: _Question, answer: Answer | None, frames: list[Frame]
@@ -346,6 +375,10 @@ def check_lost_policy(policy: str) -> None:
     """Raise InputError for a policy that does not exist."""
     if policy not in LOST_POLICIES:
         raise InputError(f"Unknown lost policy {policy!r}", f"Use one of {', '.join(LOST_POLICIES)}.")
+
+
+def _indices(frames: Sequence[Frame]) -> tuple[int, ...]:
+    return tuple(frame.index for frame in frames)
 
 
 def _wh(image: NDArray[np.uint8]) -> tuple[int, int]:

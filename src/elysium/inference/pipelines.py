@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from elysium.boxes import Affine2d, to_xyxy
 from elysium.errors import InputError
-from elysium.inference.clips import LostPolicy
+from elysium.inference.clips import ClipAnswer, LostPolicy
 from elysium.inference.decoding import Request
 from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
@@ -109,6 +109,7 @@ class Elysium:
         free: bool = False,
         color: str = "rgb",
         progress: Progress | None = None,
+        on_answer: Callable[[ClipAnswer], None] | None = None,
     ) -> TrackResult:
         """Follow one or several objects through a video.
 
@@ -133,6 +134,7 @@ class Elysium:
             free: decode without the answer grammar.
             color: channel order of arrays, `rgb` or `bgr`.
             progress: called after each clip with the number of frames done and the expected total or None.
+            on_answer: told what the model was asked and said, clip by clip.
 
         Returns:
             Tracks with ids from 1, boxes first, then expressions, each in the order given.
@@ -151,7 +153,7 @@ class Elysium:
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
         objects = _starting(_objects(boxes, box_format, words, frames.resolution_wh), at_s)
-        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free)
+        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, on_answer)
         return tracker.run(frames, objects, progress, self.unknown_words(words))
 
     def tracker(
@@ -177,7 +179,7 @@ class Elysium:
 
     def _tracker(
         self, clip_length: int | None, search_window: float | Literal["auto"] | None, min_score: float | None,
-        lost_policy: LostPolicy, free: bool,
+        lost_policy: LostPolicy, free: bool, on_answer: Callable[[ClipAnswer], None] | None = None,
     ) -> Tracker:  # fmt: skip
         return Tracker(
             self.engine,
@@ -188,6 +190,7 @@ class Elysium:
             dialect=self.dialect,
             model_name=self.name,
             lost_policy=lost_policy,
+            on_answer=on_answer,
         )
 
     def ask(

@@ -14,6 +14,7 @@ from elysium.inference.clips import (
     DEFAULT_CLIP_LENGTH,
     DEFAULT_MIN_SCORE,
     Answers,
+    ClipAnswer,
     ClipSession,
     LostPolicy,
     TrackedObject,
@@ -66,11 +67,12 @@ class Tracker:
         dialect: Dialect = ELYSIUM,
         model_name: str = "",
         lost_policy: LostPolicy = "search",
+        on_answer: Callable[[ClipAnswer], None] | None = None,
     ) -> None:
         check_lost_policy(lost_policy)
         self.engine, self.clip_length, self.search_window = engine, clip_length, search_window
         self.min_score, self.free, self.dialect, self.model_name = min_score, free, dialect, model_name
-        self.lost_policy = lost_policy
+        self.lost_policy, self.on_answer = lost_policy, on_answer
 
     def session(self, objects: Sequence[TrackedObject]) -> ClipSession:
         """A session to push frames into by hand."""
@@ -83,6 +85,7 @@ class Tracker:
             free=self.free,
             dialect=self.dialect,
             lost_policy=self.lost_policy,
+            on_answer=self.on_answer,
         )
 
     def run(

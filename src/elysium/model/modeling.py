@@ -12,7 +12,8 @@ prefill):
 - ``frame_ids`` (F,) int64, the frame 0..U-1 of each request's frames; without it U = F, in order;
 - ``frame_counts`` (B,) int64, how many of the F frames belong to each request, needed when B > 1;
 - ``region_boxes`` (R, 4) in 0..1 of the model frame and ``region_frames`` (R,) int64, the frame 0..F-1 of each;
-- ``query_ids`` (B, Q) and ``query_mask`` (B, Q): the words that a prompt-conditioned selector looks at.
+- ``query_ids`` (B, Q) and ``query_mask`` (B, Q): the words that a prompt-conditioned selector looks at;
+- ``named_boxes`` (M, 4) in 0..1 and ``named_frames`` (M,), in training: parts of the U frames to be compared with words.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ FEATURE_KEYS = (
 
 
 _QUERY_STD = 0.3  # of a position code's order, which is added to it
+_NAME_SCALE = 0.2  # of name logits: they reach 15 at norms that embeddings and projected tokens come to have
 
 
 @dataclass
 class ElysiumOutput(ModelOutput):
     """Output of the model: a causal language model's, and ``selector_logits`` (F, N), ``selected`` (F, k)
-    and, from a prompt gate, ``votes`` (F, N, 4) and their consensus ``voted_box`` (F, 4)."""
+    and, from a prompt gate, ``votes`` (F, N, 4) and their consensus ``voted_box`` (F, 4); ``name_logits`` (M, V)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -57,6 +59,7 @@ class ElysiumOutput(ModelOutput):
     selected: Tensor | None = None
     votes: Tensor | None = None
     voted_box: Tensor | None = None
+    name_logits: Tensor | None = None
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
@@ -224,9 +227,26 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             for j in range(side)
             for i in range(side)
         ]
-        coverage = torch.stack([box_coverage(p, self.vision.grid) for p in parts], dim=1)  # (R, r*r, N)
+        return self._pool(tokens, torch.stack(parts, dim=1), frames)
+
+    def _pool(self, tokens: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
+        """(R, P, C): the tokens (U, N, C) of frame ``frames`` (R,) averaged by coverage over ``boxes`` (R, P, 4)."""
+        coverage = torch.stack([box_coverage(part, self.vision.grid) for part in boxes.unbind(dim=1)], dim=1)
         weights = coverage / coverage.sum(dim=-1, keepdim=True).clamp_min(1e-6)
         return weights.to(tokens.dtype) @ tokens[frames]
+
+    def name_logits(self, encoded: Tensor, boxes: Tensor, frames: Tensor) -> Tensor:
+        """How well each word of the vocabulary fits what lies in ``boxes`` (M, 4) of the frames ``frames`` (M,) of
+        ``encoded`` (U, D): (M, V) inner products of its projected features and the language model's embeddings.
+
+        Trained on, they bring visual tokens to where the language model has its words (the alignment that LLaVA, Liu
+        et al. 2023, gets by training the projector under captions, asked for directly). The table gets no gradient.
+        """
+        used, places = frames.unique(return_inverse=True)
+        tokens = self.vision.assemble(encoded[used].to(self.projector_dtype))
+        projected = self.projector(self._pool(tokens, boxes.unsqueeze(1), places)).squeeze(1)
+        weight: Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        return _NAME_SCALE * projected @ weight.detach().to(projected.dtype).T
 
     def forward(
         self,
@@ -246,26 +266,33 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         region_frames: Tensor | None = None,
         query_ids: Tensor | None = None,
         query_mask: Tensor | None = None,
+        named_boxes: Tensor | None = None,
+        named_frames: Tensor | None = None,
         only_select: bool = False,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> ElysiumOutput:
         """Logits (B, L, V) and, with ``labels``, the mean next-token loss over labels other than -100.
 
-        ``only_select`` leaves the language model out: the output has what the selector says and nothing else.
+        ``only_select`` leaves the language model out: the output has what the selector says and nothing else. With
+        ``named_boxes`` and no ``input_ids``, it has ``name_logits`` alone.
         """
         features = {
             "pixel_values": pixel_values, "vision_features": vision_features, "frame_ids": frame_ids,
             "frame_counts": frame_counts, "region_boxes": region_boxes, "region_frames": region_frames,
             "query_ids": query_ids, "query_mask": query_mask,
         }  # fmt: skip
-        selection = None
+        selection, names = None, None
+        if named_boxes is not None and named_frames is not None and vision_features is not None:
+            names = self.name_logits(vision_features, named_boxes, named_frames)
         if inputs_embeds is None:
+            if input_ids is None and names is not None:
+                return ElysiumOutput(name_logits=names)
             if input_ids is None:
                 raise ModelError("Neither input_ids nor inputs_embeds were given", "Pass input_ids")
             inputs_embeds, selection = self.embed(input_ids, **features)
         if only_select:
-            return _selection_output(selection)
+            return ElysiumOutput(**_selection_output(selection), name_logits=names)
         output = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids,
             past_key_values=past_key_values, labels=labels, use_cache=use_cache, logits_to_keep=logits_to_keep,
@@ -274,6 +301,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return ElysiumOutput(
             loss=output.loss, logits=output.logits, past_key_values=output.past_key_values,
             hidden_states=output.hidden_states, attentions=output.attentions, **_selection_output(selection),
+            name_logits=names,
         )  # fmt: skip
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:

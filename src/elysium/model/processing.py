@@ -87,6 +87,10 @@ class ElysiumProcessor(ProcessorMixin):
     def _encode_text(self, text: str, special: bool = False) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special).input_ids)
 
+    def encode_words(self, words: Sequence[str]) -> list[int]:
+        """Ids of words as they stand in the middle of a sentence."""
+        return [token for word in words for token in self._encode_text(f" {word}")]
+
     def encode_answer(self, text: str) -> list[int]:
         """Ids of an answer as a training target: no special tokens in front, the end token behind."""
         return [*self._encode_text(text), int(self.tokenizer.eos_token_id)]

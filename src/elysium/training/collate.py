@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from elysium.model import ElysiumProcessor
 from elysium.model.positions import box_coverage
@@ -32,7 +33,8 @@ class Collator:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L), -1 where the label is
         no number of a box; features (U, D) of the different frames and ``frame_ids`` (F,); regions, queries;
-        ``gate_targets`` (F, N), ``gate_boxes`` (F, 4).
+        ``gate_targets`` (F, N), ``gate_boxes`` (F, 4); of the R things with a name, ``named_boxes`` (R, 4) in the
+        frames ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with IGNORED.
         """
         prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
         batch = self._sequences(prompts, samples)
@@ -43,7 +45,21 @@ class Collator:
         boxes = torch.from_numpy(np.concatenate([s.boxes for s in samples]))
         batch["gate_targets"] = gate_targets(boxes, self.grid)
         batch["gate_boxes"] = boxes
+        batch.update(self._names(samples, batch["frame_ids"]))
         return batch
+
+    def _names(self, samples: Sequence[Sample], frame_ids: Tensor) -> dict[str, Tensor]:
+        rows = [i for i, s in enumerate(samples) if s.names]
+        if not rows:
+            return {}
+        starts = np.cumsum([0, *(len(s.boxes) for s in samples)])
+        # Words carry a leading space, as they do in the middle of an answer.
+        words = [torch.tensor(self.processor.encode_words(samples[i].names)) for i in rows]
+        return {
+            "named_boxes": torch.from_numpy(np.stack([samples[i].named_box for i in rows])),
+            "named_frames": frame_ids[starts[rows].astype(np.int64)],
+            "name_labels": pad_sequence(words, batch_first=True, padding_value=IGNORED),
+        }
 
     def _sequences(self, prompts: list[list[int]], samples: Sequence[Sample]) -> dict[str, Tensor]:
         answers = [self.processor.encode_answer(s.answer) for s in samples]

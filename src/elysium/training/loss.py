@@ -18,16 +18,18 @@ from elysium.training.collate import IGNORED, number_kernel
 @dataclass(frozen=True)
 class LossParts:
     """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``; and what the
-    gate is taught: ``gate`` (which tokens), ``choice`` (rather than others of the frame), ``votes`` (which box)."""
+    gate is taught: ``gate`` (which tokens), ``choice`` (rather than others of the frame), ``votes`` (which box). And
+    ``names``, the words for things, read off their projected features. What is not taught is zero."""
 
-    numbers: Tensor
-    words: Tensor
-    template: Tensor
-    gate: Tensor
-    choice: Tensor
-    votes: Tensor
+    numbers: Tensor | float = 0.0
+    words: Tensor | float = 0.0
+    template: Tensor | float = 0.0
+    gate: Tensor | float = 0.0
+    choice: Tensor | float = 0.0
+    votes: Tensor | float = 0.0
+    names: Tensor | float = 0.0
 
-    def total(self, weights: LossSection) -> Tensor:
+    def total(self, weights: LossSection) -> Tensor | float:
         return (
             self.numbers
             + self.words
@@ -35,6 +37,7 @@ class LossParts:
             + weights.gate * self.gate
             + weights.choice * self.choice
             + weights.votes * self.votes
+            + weights.names * self.names
         )
 
 
@@ -103,8 +106,8 @@ class AnswerLoss:
         self.number_ids = torch.tensor(number_ids)
         self.kernel = number_kernel(sigma)
 
-    def __call__(self, logits: Tensor, labels: Tensor, values: Tensor, gate: GateLoss) -> LossParts:
-        """``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
+    def __call__(self, logits: Tensor, labels: Tensor, values: Tensor) -> dict[str, Tensor]:
+        """The parts ``numbers``, ``words`` and ``template``. ``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
 
         A number's target is its Gaussian over the number tokens; every other answer token has one right token.
         A row without numbers is free text; in a row with numbers the rest is template.
@@ -116,12 +119,19 @@ class AnswerLoss:
         hard = -log_probs.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
         soft_targets = self.kernel[values.clamp_min(0)[number]]
         soft = -(soft_targets * log_probs[number][:, self.number_ids]).sum(dim=-1)
-        return LossParts(
-            numbers=soft.sum() / max(len(soft), 1),
-            words=_mean(hard, kept & ~has_box),
-            template=_mean(hard, kept & has_box & ~number),
-            **gate_parts(gate),
-        )
+        return {
+            "numbers": soft.sum() / max(len(soft), 1),
+            "words": _mean(hard, kept & ~has_box),
+            "template": _mean(hard, kept & has_box & ~number),
+        }
+
+
+def name_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of ``logits`` (M, V) with the words ``labels`` (M, W), padded with IGNORED, that share the target
+    of each row."""
+    known = labels != IGNORED
+    log_probs = logits.float().log_softmax(dim=-1).gather(1, labels.clamp_min(0))
+    return -((log_probs * known).sum(dim=1) / known.sum(dim=1)).mean()
 
 
 def gate_parts(gate: GateLoss) -> dict[str, Tensor]:

@@ -243,6 +243,7 @@ def sample_dataset(config: TrainConfig, caches: Caches, num_samples: int, batch_
         data.paraphrase_share,
         data.box_jitter,
         data.slip_share,
+        data.questions.model_dump(),
     )
 
 

@@ -8,7 +8,7 @@ Does not know: tokens, tensors on devices, losses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
 from elysium.config import Phase
-from elysium.data.synth.questions import ask
+from elysium.data.synth.questions import EQUALLY, ask
 from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import Task, answer_text, build_prompt, build_question
 from elysium.training.features import ClipLabels, FeatureCache, ObjectLabel
@@ -33,7 +33,8 @@ class Sample:
 
     ``heard`` is the answer as the model hears itself while it learns to continue: like ``answer``, but with some boxes
     misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate. ``frame_keys``: equal
-    keys of two samples mean the same frame, with the same features.
+    keys of two samples mean the same frame, with the same features. ``names``: the words for the thing itself (its noun,
+    its colour), for ``named_box`` (4,), its box in the first frame or a part of that.
     """
 
     task: Task
@@ -45,6 +46,8 @@ class Sample:
     region: NDArray[np.float64] | None
     query: str | None
     frame_keys: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    named_box: NDArray[np.float32]
 
 
 class SampleDataset(Dataset[Sample]):
@@ -57,7 +60,8 @@ class SampleDataset(Dataset[Sample]):
     def __init__(
         self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
         seed: int = 0, stills: FeatureCache | None = None, group_size: int = 1, paraphrase_share: float = 0.3,
-        box_jitter: float = 0.06, slip_share: float = 0.6, region_mark: bool = True,
+        box_jitter: float = 0.06, slip_share: float = 0.6, questions: Mapping[str, float] = EQUALLY,
+        region_mark: bool = True,
     ) -> None:  # fmt: skip
         self.cache = cache
         self.stills = stills
@@ -70,6 +74,7 @@ class SampleDataset(Dataset[Sample]):
         self.paraphrase_share = paraphrase_share
         self.box_jitter = box_jitter
         self.slip_share = slip_share
+        self.questions = questions
         self.region_mark = region_mark
 
     def __len__(self) -> int:
@@ -129,12 +134,15 @@ class SampleDataset(Dataset[Sample]):
         self, rng: np.random.Generator, item: ObjectLabel, labels: ClipLabels, boxes: NDArray[np.float32],
         frames: _Frames,
     ) -> Sample | None:  # fmt: skip
-        asked = ask(rng, item, labels.objects, boxes)
+        asked = ask(rng, item, labels.objects, boxes, self.questions)
         if asked is None:
             return None
         question, answer = asked
         prompt = build_prompt(Task.VIDEO_QA, len(boxes), build_question(Task.VIDEO_QA, question=question))
-        return Sample(Task.VIDEO_QA, prompt, answer, answer, frames[0], boxes, None, question, frames[1])
+        return Sample(
+            Task.VIDEO_QA, prompt, answer, answer, frames[0], boxes, None, question, frames[1], names(item),
+            part_of(rng, boxes[0]),
+        )  # fmt: skip
 
     def _build(
         self, rng: np.random.Generator, task: Task, item: ObjectLabel, boxes: NDArray[np.float32], frames: _Frames
@@ -156,7 +164,10 @@ class SampleDataset(Dataset[Sample]):
             slipped = [box if i < given else self._slip(rng, box) for i, box in enumerate(bins)]
             heard = answer_text(task, boxes=slipped)
         prompt = build_prompt(task, len(boxes), question)
-        return Sample(task, prompt, answer, heard, frames[0], boxes, region, expression, frames[1])
+        return Sample(
+            task, prompt, answer, heard, frames[0], boxes, region, expression, frames[1], names(item),
+            part_of(rng, boxes[0]),
+        )  # fmt: skip
 
     def _slip(self, rng: np.random.Generator, box: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         """A box as the model may come to write it: sometimes off by a part of its size, sometimes anywhere.
@@ -180,6 +191,21 @@ class SampleDataset(Dataset[Sample]):
         size = np.tile(exact[2:] - exact[:2], 2)
         moved = np.clip(exact + rng.normal(0, self.box_jitter, 4) * size, 0, 1)
         return moved if (moved[2:] - moved[:2] > 0.01).all() else exact
+
+
+def names(item: ObjectLabel) -> tuple[str, ...]:
+    """The words for the thing itself; none for what cannot be named."""
+    return tuple(word for word in (item.noun, item.colour) if word) if item.expressions else ()
+
+
+def part_of(rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The box, or in half of the cases a part of it: single tokens see no more of a large thing."""
+    if rng.random() < 0.5:
+        return box
+    size = box[2:] - box[:2]
+    share = rng.uniform(0.3, 1.0, 2)
+    corner = box[:2] + rng.random(2) * (1 - share) * size
+    return np.concatenate([corner, corner + share * size]).astype(np.float32)
 
 
 def draw_frames(rng: np.random.Generator, available: int, count: int, from_start: bool) -> NDArray[np.int64]:

@@ -17,10 +17,17 @@ from transformers import Trainer, TrainerCallback
 from elysium.config import TrainConfig
 from elysium.model.modeling import ElysiumOutput
 from elysium.training.collate import IGNORED
-from elysium.training.loss import AnswerLoss, GateLoss, LossParts, gate_parts, teacher_forced_boxes
+from elysium.training.loss import (
+    AnswerLoss,
+    GateLoss,
+    LossParts,
+    gate_parts,
+    name_loss,
+    teacher_forced_boxes,
+)
 from elysium.training.optimizer import MuonAdamW
 from elysium.training.samples import SampleDataset
-from elysium.training.validation import IouTally
+from elysium.training.validation import IouTally, NameTally
 
 
 class ElysiumTrainer(Trainer):
@@ -58,14 +65,20 @@ class ElysiumTrainer(Trainer):
         inputs = dict(batch)
         labels, values = inputs.pop("labels"), inputs.pop("number_values")
         targets, boxes = inputs.pop("gate_targets"), inputs.pop("gate_boxes")
+        names = inputs.pop("name_labels", None)
         longest = int((labels != IGNORED).sum(dim=1).max())
-        answers = self.config.loss.answers
-        output = model(**inputs, logits_to_keep=longest + 1, use_cache=False, only_select=not answers)
-        gate = GateLoss(output.selector_logits, output.votes, output.voted_box, targets, boxes)
-        if not answers:
-            none = targets.new_zeros(())
-            return LossParts(none, none, none, **gate_parts(gate)), output
-        return self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:], gate), output
+        taught = self.config.loss
+        if not (taught.answers or taught.selects):
+            inputs = {key: inputs[key] for key in ("vision_features", "named_boxes", "named_frames")}
+        output = model(**inputs, logits_to_keep=longest + 1, use_cache=False, only_select=not taught.answers)
+        parts: dict[str, Tensor] = {}
+        if names is not None and taught.names:
+            parts["names"] = name_loss(output.name_logits, names)
+        if output.selector_logits is not None:
+            parts |= gate_parts(GateLoss(output.selector_logits, output.votes, output.voted_box, targets, boxes))
+        if output.logits is not None:
+            parts |= self.answer_loss(output.logits, labels[:, -longest:], values[:, -longest:])
+        return LossParts(**parts), output
 
     def _remember(self, parts: LossParts) -> None:
         """Sum up the parts until they are logged; a part that a batch does not have (zero) does not count."""
@@ -73,7 +86,7 @@ class ElysiumTrainer(Trainer):
         for name, value in vars(parts).items():
             total, count = sums.get(name, (0.0, 0))
             if value > 0:
-                sums[name] = (total + float(value.detach()), count + 1)
+                sums[name] = (total + float(torch.as_tensor(value).detach()), count + 1)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
@@ -94,17 +107,20 @@ class ElysiumTrainer(Trainer):
 
     def _teacher_forced(self, name: str, samples: SampleDataset) -> dict[str, float]:
         written, voted = IouTally(name, name == "SOT"), IouTally(f"{name}_voted", name == "SOT")
+        named = NameTally(f"{name}_named")
         for start in range(0, len(samples), samples.batch_size):
             indices = range(start, min(start + samples.batch_size, len(samples)))
             inputs = self.data_collator([samples[i] for i in indices])
             _, output = self.loss_parts(self.model, inputs)
+            if output.name_logits is not None and self.config.loss.names:
+                named.add(output.name_logits, inputs["name_labels"])
             num_frames = int(inputs["frame_counts"][0])
             if output.voted_box is not None:
                 voted.add(output.voted_box, inputs["gate_boxes"], num_frames)
             if output.logits is not None:
                 values = inputs["number_values"][:, 1 - output.logits.shape[1] :]
                 written.add(*teacher_forced_boxes(output.logits, values, self.answer_loss.number_ids), num_frames)
-        return {**written.scores(), **voted.scores()}
+        return {**written.scores(), **voted.scores(), **named.scores()}
 
 
 class JsonLog(TrainerCallback):

@@ -1,4 +1,4 @@
-"""A quick look at how training goes: boxes read with every earlier token given, and boxes voted by the gate.
+"""A quick look at how training goes: boxes read with every earlier token given, boxes voted by the gate, names.
 
 Cheap, because it needs one forward a batch, and flattering, because a wrong box is never carried on: it says whether
 training goes forward, not how well the model tracks. ``benchmarks/`` does that.
@@ -41,6 +41,22 @@ class IouTally:
         if self.first:
             scores[f"{self.name}_hold"] = float(np.mean(self.held_ious))
         return scores
+
+
+class NameTally:
+    """How often the likeliest word for a thing is one of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.hits: list[bool] = []
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count things: ``logits`` (M, V) of all words, ``labels`` (M, W) their own, padded with negative numbers."""
+        self.hits += (logits.argmax(dim=1, keepdim=True) == labels).any(dim=1).tolist()
+
+    def scores(self) -> dict[str, float]:
+        """``{name: share}``, 0..1."""
+        return {self.name: float(np.mean(self.hits))} if self.hits else {}
 
 
 def _as_frames(boxes: Tensor, num_frames: int) -> NDArray[np.float64]:

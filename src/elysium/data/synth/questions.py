@@ -5,7 +5,7 @@ Knows: what labels say of things. Does not know: pixels, tasks, prompts. Answers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,8 @@ _IRREGULAR = {
 }  # fmt: skip
 
 
+KINDS = ("colour", "kind", "count", "motion")
+EQUALLY = dict.fromkeys(KINDS, 1.0)
 SAMPLES = (
     "What color is the What is the Which way does the move? How many are there? "
     "it does not move to the right to the left down up a an 1 2 3 4 5 6"
@@ -45,13 +47,16 @@ class Thing(Protocol):
 
 
 def ask(
-    rng: np.random.Generator, thing: Thing, everything: Sequence[Thing], boxes: NDArray[np.float32]
-) -> tuple[str, str] | None:
+    rng: np.random.Generator, thing: Thing, everything: Sequence[Thing], boxes: NDArray[np.float32],
+    kinds: Mapping[str, float] = EQUALLY,
+) -> tuple[str, str] | None:  # fmt: skip
     """A question about ``thing`` and its answer, of a kind drawn at random; None if that kind cannot be asked of it.
 
-    ``boxes`` (n, 4) in 0..1: of the thing in the frames shown, NaN where absent.
+    ``boxes`` (n, 4) in 0..1: of the thing in the frames shown, NaN where absent. ``kinds``: of `KINDS`, how often each
+    is drawn, in shares of any sum.
     """
-    kind = ("colour", "kind", "count", "motion")[int(rng.integers(4))]
+    shares = np.array([kinds.get(name, 0.0) for name in KINDS])
+    kind = KINDS[int(rng.choice(len(KINDS), p=shares / shares.sum()))]
     if kind == "count":
         return _count(thing, everything)
     told = {"colour": thing.colour, "kind": _with_article(thing.noun), "motion": _direction(boxes)}[kind]

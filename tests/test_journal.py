@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from elysium.errors import InputError, OutputError, SourceError
-from elysium.evaluation.raw import RawAnswer, RawWriter, done_ids, read_raw
+from elysium.evaluation.journal import Journal, done_ids, read_lines
+from elysium.evaluation.raw import RawAnswer
 
 FIRST = RawAnswer("v|0", "v|0", "<image>\nWhere?", "USER: <image>\nWhere?ASSISTANT:", "[1,2]", "Größe 犬", (640, 480))
 SECOND = replace(FIRST, vid="v|1", id="v|1", predict="", image_size=None)
@@ -24,7 +25,7 @@ KEYS = ["vid", "id", "question", "prompt", "gt", "predict", "image_size"]
 
 
 def write(path: Path, *answers: RawAnswer) -> bytes:
-    with RawWriter(path) as writer:
+    with Journal(path, RawAnswer) as writer:
         for answer in answers:
             writer.write(answer)
     return path.read_bytes()
@@ -35,14 +36,14 @@ def test_a_line_has_the_published_keys_in_their_order(tmp_path: Path):
     first, second = write(path, FIRST, SECOND).decode("ascii").splitlines()
     assert list(json.loads(first)) == list(json.loads(second)) == KEYS
     assert json.loads(first)["image_size"] == [640, 480] and json.loads(second)["image_size"] is None
-    assert list(read_raw(path)) == [FIRST, SECOND]
-    assert done_ids(path) == {"v|0", "v|1"}
+    assert list(read_lines(path, RawAnswer)) == [FIRST, SECOND]
+    assert done_ids(path, RawAnswer) == {"v|0", "v|1"}
 
 
 @pytest.mark.parametrize("task", ["SOT", "RSOT"])
 def test_the_published_answers_come_back_to_the_byte(task: str, shared_dir: Path, tmp_path: Path):
     path = shared_dir / "compat" / "pipeline" / f"{task}_infer.jsonl"
-    answers = list(read_raw(path))
+    answers = list(read_lines(path, RawAnswer))
     assert [answer.id for answer in answers] == "clip_a|0 clip_a|1 clip_a|2 clip_b|0 clip_b|1 clip_c|0 clip_c|1".split()
     assert [answer.image_size for answer in answers[2:6]] == [(400, 300), (352, 240), (352, 240), (480, 270)]
     assert write(tmp_path / "again.jsonl", *answers) == path.read_bytes()
@@ -50,12 +51,12 @@ def test_the_published_answers_come_back_to_the_byte(task: str, shared_dir: Path
 
 def test_each_line_is_there_before_the_next(tmp_path: Path):
     path = tmp_path / "raw.jsonl"
-    with RawWriter(path) as writer:
+    with Journal(path, RawAnswer) as writer:
         assert writer.done == frozenset()
         writer.write(FIRST)
-        assert list(read_raw(path)) == [FIRST]
+        assert list(read_lines(path, RawAnswer)) == [FIRST]
         writer.write(SECOND)
-        assert list(read_raw(path)) == [FIRST, SECOND]
+        assert list(read_lines(path, RawAnswer)) == [FIRST, SECOND]
     with pytest.raises(OutputError, match="is closed"):
         writer.write(FIRST)
 
@@ -68,7 +69,7 @@ def test_writing_goes_on_after_any_cut(tmp_path: Path):
         path.write_bytes(whole[:length])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with RawWriter(path) as writer:
+            with Journal(path, RawAnswer) as writer:
                 done = [answer for answer in (FIRST, SECOND) if answer.id in writer.done]
                 # Without its end a line may be whole; then it counts, and gets its end.
                 assert len(done) == (length >= head - 1) + (length >= len(whole) - 1)
@@ -81,7 +82,7 @@ def test_writing_goes_on_after_any_cut(tmp_path: Path):
 def test_a_cut_line_is_left_out_with_a_warning(tmp_path: Path):
     path = tmp_path / "raw.jsonl"
     path.write_bytes(write(path, FIRST, SECOND)[:-10])
-    for read in (lambda: list(read_raw(path)), lambda: done_ids(path)):
+    for read in (lambda: list(read_lines(path, RawAnswer)), lambda: done_ids(path, RawAnswer)):
         with pytest.warns(UserWarning, match=r"raw\.jsonl, line 2: cut off in the middle, left out"):
             assert len(read()) == 1
 
@@ -98,8 +99,9 @@ def test_zeros_that_a_crash_left_are_taken_away(tmp_path: Path):
 LOOP = """
 import sys
 from dataclasses import replace
-from elysium.evaluation.raw import RawAnswer, RawWriter
-with RawWriter(sys.argv[1]) as writer:
+from elysium.evaluation.journal import Journal
+from elysium.evaluation.raw import RawAnswer
+with Journal(sys.argv[1], RawAnswer) as writer:
     for i in range(10**6):
         writer.write(RawAnswer("v", f"{i}", "q" * 5000, "p", "g", "a"))
         if i == 20:
@@ -116,16 +118,16 @@ def test_a_killed_process_leaves_a_file_to_go_on_with(tmp_path: Path):
     process.stdout.close()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with RawWriter(path) as writer:
+        with Journal(path, RawAnswer) as writer:
             count = len(writer.done)
             writer.write(FIRST)
-    ids = [answer.id for answer in read_raw(path)]
+    ids = [answer.id for answer in read_lines(path, RawAnswer)]
     assert ids == [str(i) for i in range(count)] + ["v|0"] and count > 20
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "raw.jsonl"
-    with RawWriter(path) as writer:
+    with Journal(path, RawAnswer) as writer:
         writer.write(FIRST)
         whole, file = path.read_bytes(), writer._file
 
@@ -145,7 +147,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
             writer.write(SECOND)
         monkeypatch.undo()
         writer.write(SECOND)
-    assert list(read_raw(path)) == [FIRST, SECOND]
+    assert list(read_lines(path, RawAnswer)) == [FIRST, SECOND]
 
 
 def value(**changes: Any) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(text: str, sentence:
     path = tmp_path / "raw.jsonl"
     path.write_text(FIRST.to_json() + "\n" + text)
     before = path.read_bytes()
-    for attempt in (lambda: list(read_raw(path)), lambda: done_ids(path), lambda: RawWriter(path)):
+    for attempt in (lambda: list(read_lines(path, RawAnswer)), lambda: done_ids(path, RawAnswer), lambda: Journal(path, RawAnswer)):
         with pytest.raises(InputError) as caught:
             attempt()
         assert str(caught.value).startswith(f"{path}, line 2: {sentence}")
@@ -181,24 +183,32 @@ def test_a_file_of_something_else_is_refused_and_left_alone(text: str, sentence:
 def test_other_keys_numbers_as_ids_and_empty_lines(tmp_path: Path):
     path = tmp_path / "raw.jsonl"
     path.write_text("\n" + json.dumps(value(vid=3, id=4, source="x")) + "\r\n\n")
-    assert list(read_raw(path)) == [replace(FIRST, vid="3", id="4")]
+    assert list(read_lines(path, RawAnswer)) == [replace(FIRST, vid="3", id="4")]
 
 
 def test_the_same_question_twice(tmp_path: Path):
     path = tmp_path / "raw.jsonl"
     write(path, FIRST, SECOND, FIRST)
     with pytest.raises(InputError, match=r"line 3: the id 'v\|0' is that of line 1 already\. Take one"):
-        list(read_raw(path))
+        list(read_lines(path, RawAnswer))
 
 
 def test_files_that_are_not_there_or_empty(tmp_path: Path):
     path = tmp_path / "raw.jsonl"
-    assert done_ids(path) == set()
-    with pytest.raises(SourceError, match=r"Cannot read the answers .*No such file"):
-        list(read_raw(path))
-    assert write(path) == b"" and done_ids(path) == set()
+    assert done_ids(path, RawAnswer) == set()
+    with pytest.raises(SourceError, match=r"Cannot read the results .*No such file"):
+        list(read_lines(path, RawAnswer))
+    assert write(path) == b"" and done_ids(path, RawAnswer) == set()
     with pytest.raises(InputError, match=r"raw\.jsonl' holds no answer\. Run"):
-        list(read_raw(path))
+        list(read_lines(path, RawAnswer))
     with pytest.raises(OutputError, match="Cannot write"):
-        RawWriter(path / "below" / "a.jsonl")
+        Journal(path / "below" / "a.jsonl", RawAnswer)
     assert os.listdir(tmp_path) == ["raw.jsonl"]
+
+
+def test_a_second_process_is_refused(tmp_path: Path):
+    pytest.importorskip("fcntl")
+    with Journal(tmp_path / "a.jsonl", RawAnswer):
+        with pytest.raises(OutputError, match=r"Another process is writing to .*a\.jsonl.*Wait for it"):
+            Journal(tmp_path / "a.jsonl", RawAnswer)
+    Journal(tmp_path / "a.jsonl", RawAnswer).close()

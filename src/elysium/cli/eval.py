@@ -1,0 +1,203 @@
+"""`elysium eval`: a benchmark over any model or tracker; stopped, it goes on where it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elysium.cli import common
+from elysium.cli.figures import (
+    ConventionOption,
+    CountFirst,
+    JavaOption,
+    JudgeKey,
+    JudgeModel,
+    JudgeUrl,
+    check_convention,
+    conclude,
+    judge_at,
+)
+from elysium.errors import InputError
+
+if TYPE_CHECKING:
+    from elysium.evaluation.items import Item
+    from elysium.evaluation.runner import Settings
+
+PROTOCOLS = ("standard", "published")
+
+Annotations = Annotated[
+    Path, typer.Option("--annotations", metavar="PATH", help="A file of records, or a folder of sequences.")
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", metavar="DIR", help="Where the frames lie.  [default: beside the annotations]", show_default=False
+    ),
+]
+
+
+def evaluate(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="SOT, RSOT, Video-REG, REC, REG or VideoQA.")],
+    annotations: Annotations,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of this run.")],
+    images: Images = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="NAME|PATH", help="A model, or a baseline: hold, kcf, csrt, mil, nanotrack:PATH."
+        ),
+    ] = "nano",
+    protocol: Annotated[
+        str, typer.Option("--protocol", metavar="NAME", help="standard, or published: as the released code runs it.")
+    ] = "standard",
+    text_key: Annotated[
+        str | None,
+        typer.Option(
+            "--text-key", metavar="KEY", show_default=False,
+            help="The key with the words.  [default: object_description; published: object_class]",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="The first N items.", show_default=False)
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", metavar="N", help="The first N frames of each.", show_default=False)
+    ] = None,
+    convention: ConventionOption = None,
+    count_first: CountFirst = True,
+    search_window: Annotated[
+        str | None,
+        typer.Option(
+            "--search-window", metavar="X", help="In box sizes, or none.  [default: the model's]", show_default=False
+        ),
+    ] = None,
+    clip_length: common.ClipLength = None,
+    lost_policy: common.LostPolicyOption = "search",
+    java: JavaOption = True,
+    judge: JudgeUrl = None,
+    judge_model: JudgeModel = None,
+    judge_key: JudgeKey = "OPENAI_API_KEY",
+    device: common.Device = "auto",
+    dtype: common.Dtype = "auto",
+    threads: common.Threads = None,
+    quiet: common.Quiet = False,
+) -> int:  # fmt: skip
+    """Evaluate a model or a tracker on a benchmark.
+
+    Writes results.jsonl (and answers.jsonl with the keys of the published evaluation), failures.jsonl, run.json and
+    scores.json. Items that have a result are skipped, so a run that was stopped goes on. Under torchrun its processes
+    share the items. The exit code is 1 if an item failed.
+
+    Example: elysium eval SOT --annotations val500.jsonl --images frames --model nano --output runs/val500
+
+    Example: elysium eval SOT --annotations sequences --model csrt --output runs/csrt --workers 2
+    """
+    from elysium.evaluation.items import DEFAULT_TEXT_KEY, PUBLISHED_TEXT_KEY, check_task
+
+    name = check_task(task)
+    _check(protocol, workers, limit, max_frames)
+    common.check_clip_length(clip_length)
+    common.check_lost_policy(lost_policy)
+    endpoint = judge_at(judge, judge_model, judge_key, name)
+    check_convention(convention, name)
+    options = tracking_options(search_window, clip_length, lost_policy)
+    from elysium.evaluation import runner
+    from elysium.evaluation.baselines import is_baseline
+
+    if not is_baseline(model):
+        common.check_machine(device, dtype, threads)
+    settings = runner.Settings(
+        name, annotations, images or (annotations if annotations.is_dir() else annotations.parent), model, output,
+        protocol, text_key or (PUBLISHED_TEXT_KEY if protocol == "published" else DEFAULT_TEXT_KEY), limit, max_frames,
+        options if name in ("SOT", "RSOT") else {}, device, dtype, threads,
+    )  # fmt: skip
+    items = runner.begin(settings, [Path(sys.argv[0]).name, *sys.argv[1:]])
+    if not run_items(settings, items, workers, quiet):
+        return common.DONE  # another process concludes
+    failures = runner.finish(settings, items)
+    from elysium.evaluation.runs import Scoring
+
+    scoring = Scoring(convention, count_first, protocol == "published", java)
+    return conclude(output, None, scoring, endpoint, num_failures=len(failures))
+
+
+def _check(protocol: str, workers: int, limit: int | None, max_frames: int | None) -> None:
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol!r} does not exist", f"Use one of {', '.join(PROTOCOLS)}.")
+    for option, value in (("--workers", workers), ("--limit", limit), ("--max-frames", max_frames)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} {value} is too small", "Give 1 or more.")
+
+
+def tracking_options(search_window: str | None, clip_length: int | None, lost_policy: str) -> dict[str, Any]:
+    """The options of `Elysium.track` that were given. Raises InputError for a window that is no number."""
+    options: dict[str, Any] = {"lost_policy": lost_policy}
+    if clip_length is not None:
+        options["clip_length"] = clip_length
+    if search_window is not None:
+        try:
+            options["search_window"] = None if search_window == "none" else float(search_window)
+        except ValueError:
+            raise InputError(f"--search-window {search_window!r} is no number", "Give box sizes, or none.") from None
+    return options
+
+
+def run_items(settings: Settings, items: list[Item], workers: int, quiet: bool) -> bool:
+    """Answer what is not answered yet; whether this process is the one to conclude."""
+    from elysium.evaluation import runner
+
+    place = runner.distributed()
+    done = len(runner.done_before(settings) & {item.id for item in items})
+    with _progress(len(items), done, quiet or bool(place and place[0])) as report:
+        if place is not None:
+            runner.work(settings, items, *place, report)
+            runner.wait_for_all()
+        elif workers > 1:
+            runner.work_in_processes(settings, items, workers, report)
+        else:
+            runner.work(settings, items, 0, 1, report)
+    return place is None or place[0] == 0
+
+
+@contextmanager
+def _progress(total: int, done: int, quiet: bool) -> Iterator[Callable[[str, str | None], None]]:
+    """A line on stderr: items done, failures, time left. Failures are said in any case."""
+
+    def tell(id: str, problem: str | None) -> None:
+        if problem is not None:
+            common.error_line(f"{id}: {problem}")
+
+    if quiet:
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("evaluating", total=total, completed=done)
+
+        def report(id: str, problem: str | None) -> None:
+            tell(id, problem)
+            shown.update(task, advance=1, description=id[:40])
+
+        yield report

@@ -1,0 +1,109 @@
+"""Folders of tracking sequences, as benchmarks come, as annotation records.
+
+    <root>/<name>/frames/*.jpg  (or img/*, or the images beside the boxes)
+    <root>/<name>/groundtruth.txt  (or groundtruth_rect.txt): left, top, width, height in pixels, one line a frame
+    <root>/<name>/meta.json  (optional): "object", words for it; "benchmark"; "attributes", a list of names
+
+A line of zeros or NaN says that the object is absent. Boxes of OTB count pixels from 1 (they come from MATLAB), which
+is told by "benchmark", and are shifted. Knows nothing about models or metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from elysium.boxes import FloatArray
+from elysium.data.records import Record
+from elysium.errors import InputError, SourceError
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_TRUTHS = ("groundtruth.txt", "groundtruth_rect.txt")
+
+
+def read_sequences(root: Path) -> Iterator[Record]:
+    """The sequences of a folder, by name; frames are relative to ``root``.
+
+    Raises:
+        SourceError: no such folder, or a sequence without images. InputError: no sequence in it, or boxes that do not
+        fit the images.
+    """
+    folders = sequence_folders(root)
+    if not folders:
+        raise InputError(f"{root} holds no sequence", f"Each is a folder with images and a {_TRUTHS[0]}.")
+    for folder in folders:
+        yield _record(root, folder)
+
+
+def sequence_folders(root: Path) -> list[Path]:
+    """Raises SourceError if ``root`` is no folder."""
+    if not root.is_dir():
+        raise SourceError(f"There is no folder {str(root)!r}", "Check the path.")
+    return sorted(path for path in root.iterdir() if path.is_dir() and truth_file(path) is not None)
+
+
+def truth_file(folder: Path) -> Path | None:
+    """The file with the boxes of a sequence."""
+    return next((folder / name for name in _TRUTHS if (folder / name).is_file()), None)
+
+
+def _record(root: Path, folder: Path) -> Record:
+    frames, meta = _frames(folder), _meta(folder)
+    file = truth_file(folder)
+    assert file is not None
+    boxes = _boxes(file)
+    if len(boxes) != len(frames):
+        raise InputError(f"{file} has {len(boxes)} boxes for {len(frames)} images", "They must be as many.")
+    boxes[:, :2] -= 1 if str(meta.get("benchmark", "")).upper().startswith("OTB") else 0
+    with Image.open(frames[0]) as image:
+        size = image.size
+    xyxyn = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) / np.tile(size, 2)
+    absent = np.isnan(xyxyn).any(axis=1).tolist()
+    words = str(meta.get("object", ""))
+    return Record(
+        source=str(meta.get("benchmark", root.name)), id=folder.name, vid=folder.name,
+        metadata={"attributes": meta["attributes"]} if "attributes" in meta else {},
+        frames=[frame.relative_to(root).as_posix() for frame in frames], object_class=str(meta.get("class", words)),
+        box=[None if gone else row for gone, row in zip(absent, xyxyn.tolist(), strict=True)],
+        object_description=words, frame_size=size, absent=absent if any(absent) else None,
+    )  # fmt: skip
+
+
+def _frames(folder: Path) -> list[Path]:
+    for place in (folder / "frames", folder / "img", folder):
+        if place.is_dir():
+            found = sorted(path for path in place.iterdir() if path.suffix.lower() in _IMAGES)
+            if found:
+                return found
+    raise SourceError(f"{folder} holds no images", "They belong into frames/ or img/.")
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON", "Mend it or take it away.") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _boxes(path: Path) -> FloatArray:
+    """(T, 4) left, top, width, height as in the file; NaN for an absent object."""
+    lines = [
+        line.replace(",", " ").split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+    ]
+    try:
+        boxes = np.array([[float(number) for number in line] for line in lines], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path} holds something else than four numbers a line", "Mend it.") from error
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise InputError(f"{path} holds something else than four numbers a line", "Mend it.")
+    boxes[(boxes[:, 2:] <= 0).any(axis=1)] = np.nan
+    return boxes
