@@ -1,65 +1,69 @@
-"""SOT and RSOT of a model on annotated real sequences, beside holding the first box.
+"""nano and the baselines on annotated real sequences, by `elysium eval`.
 
-    python benchmarks/real_sequences.py ../shared/data/sequences --model nano [--search-window 4] [--limit 60]
+    python benchmarks/real_sequences.py ../shared/data/sequences --nanotrack ../shared/data/models/nanotrack-v2
 
-A sequence is a folder with ``frames/``, ``groundtruth.txt`` (x,y,w,h in pixels) and ``meta.json`` (``object`` is the
-expression). Scores are those of ``elysium.evaluation.ope``, frame 1 counted in SOT, not in RSOT.
+Each line of the table is one run of `elysium eval` into ``runs/real/NAME``, which goes on where it was stopped; take
+the folder away to measure anew. ``elysium report runs/real/*`` draws them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import results
 
-from elysium.evaluation.ope import hold_first_box, mean_scores, sequence_scores
-from elysium.inference.pipelines import Elysium
+from elysium.cli.main import main as elysium
 
-
-def read_truth(folder: Path) -> np.ndarray:
-    """(T, 4) xyxy pixels; one-based benchmarks shifted to zero-based."""
-    text = (folder / "groundtruth.txt").read_text().replace("\t", ",").strip()
-    xywh = np.array([[float(v) for v in line.split(",")] for line in text.splitlines()])
-    if folder.name.startswith("otb_"):
-        xywh[:, :2] -= 1
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+RUNS = {
+    "hold": ["SOT", "--model", "hold"],
+    "kcf": ["SOT", "--model", "kcf"],
+    "mil": ["SOT", "--model", "mil"],
+    "csrt": ["SOT", "--model", "csrt"],
+    "nanotrack": ["SOT", "--model", "nanotrack:{nanotrack}"],
+    "nano": ["SOT", "--model", "{model}"],
+    "nano-full-frame": ["SOT", "--model", "{model}", "--search-window", "none"],
+    "nano-by-words": ["RSOT", "--model", "{model}"],
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sequences", type=Path)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--search-window", type=float, default=None)
-    parser.add_argument("--limit", type=int, default=None, help="frames per sequence")
-    parser.add_argument("--tasks", nargs="+", default=["SOT", "RSOT"])
+    parser.add_argument("--nanotrack", type=Path, default=None, help="without it, NanoTrack is left out")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--output", type=Path, default=Path("runs/real"))
     parser.add_argument("--name", default="real_sequences")
-    parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args()
-    model = Elysium.from_pretrained(options.model, threads=options.threads)
-    rows = {}
-    for folder in sorted(p for p in options.sequences.iterdir() if (p / "groundtruth.txt").exists()):
-        truth = read_truth(folder)[: options.limit]
-        words = json.loads((folder / "meta.json").read_text())["object"]
-        rows[folder.name] = {"hold": sequence_scores(hold_first_box(truth), truth)}
-        for task in options.tasks:
-            target = {"boxes": truth[:1]} if task == "SOT" else {"expression": words}
-            tracked = model.track(
-                folder / "frames", max_frames=len(truth), search_window=options.search_window, **target
-            )
-            boxes = tracked.tracks[0].boxes_xyxy
-            rows[folder.name][task] = sequence_scores(boxes, truth[: len(boxes)], count_first=task == "SOT")
-        print(folder.name, {k: round(v.auc, 1) for k, v in rows[folder.name].items()}, flush=True)
-    means = {key: asdict(mean_scores(row[key] for row in rows.values())) for key in ("hold", *options.tasks)}
-    print({k: round(v["auc"], 2) for k, v in means.items()})
-    sequences = {name: {k: round(v.auc, 2) for k, v in row.items()} for name, row in rows.items()}
-    results.write(
-        options.name,
-        {"search_window": options.search_window, "limit": options.limit, "mean": means, "auc_by_sequence": sequences},
-    )
+    table = {}
+    for name in options.only:
+        if name == "nanotrack" and options.nanotrack is None:
+            continue
+        words = [word.format(model=options.model, nanotrack=options.nanotrack) for word in RUNS[name]]
+        folder = options.output / name
+        command = ["eval", *words, "--annotations", str(options.sequences), "--output", str(folder)]
+        print(f"elysium {' '.join(command)}", flush=True)
+        if elysium(command):
+            raise SystemExit(f"{name} did not finish")
+        table[name] = row(folder, command)
+    results.write(options.name, {"runs": table})
+
+
+def row(folder: Path, command: list[str]) -> dict[str, object]:
+    """The figures of one run."""
+    scores, facts = (json.loads((folder / file).read_text()) for file in ("scores.json", "run.json"))
+    kept = ("mean", "got10k", "fps", "score_auroc", "expected_calibration_error", "convention", "groups")
+    figures = {key: scores[key] for key in kept}
+    aucs = {id: round(one["auc"], 2) for id, one in scores["sequences"].items()}
+    return {
+        "command": f"elysium {' '.join(command)}",
+        "model_sha256": facts["model_sha256"],
+        "versions": facts["versions"],
+        **figures,
+        "auc_by_sequence": aucs,
+    }
 
 
 if __name__ == "__main__":

@@ -89,19 +89,26 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(workshop, monkeypatch):
         assert losses(out)[step] == pytest.approx(loss, rel=1e-6), step
 
 
-def test_stages_teach_what_they_say_and_the_second_goes_on_from_the_first(workshop, capsys):
+def test_stages_teach_what_they_say_and_each_goes_on_from_the_one_before(workshop, capsys):
     path, out = workshop("staged")
     path.write_text(path.read_text() + (
         "stages:\n- {name: selector, model: {learns: [selector, query_embeddings]}, loss: {answers: false}}\n"
+        "- {name: names, model: {learns: [projector]}, data: {tasks: {REG: 1.0}}, phases: [{until: 1.0, frames: 1}],\n"
+        "   loss: {answers: false, gate: 0.0, choice: 0.0, votes: 0.0, names: 1.0}}\n"
         "- {name: all}\n"
     ))  # fmt: skip
     assert recipe.run(path) == out / "all" / "final"
     start = load_file(out / "selector" / "start" / "model.safetensors")
     first = load_file(out / "selector" / "final" / "model.safetensors")
+    named = load_file(out / "names" / "final" / "model.safetensors")
     second = load_file(out / "all" / "final" / "model.safetensors")
     changed = {name.split(".")[0] for name in start if not torch.equal(start[name].half(), first[name])}
     assert {"selector"} <= changed <= {"selector", "query_embeddings"}  # a few steps may ask nothing in words
-    changed = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+    assert {name.split(".")[0] for name in first if not torch.equal(first[name], named[name])} == {"projector"}
+    logged = [json.loads(line) for line in (out / "names" / "log.jsonl").read_text().splitlines()]
+    assert any("loss_names" in line for line in logged) and any("val_REC_named" in line for line in logged)
+    assert not any("loss_gate" in line or "loss_words" in line for line in logged)
+    changed = {name.split(".")[0] for name in named if not torch.equal(named[name], second[name])}
     assert {"selector", "projector", "annotation", "language_model"} <= changed and "vision" not in changed
     logged = [json.loads(line) for line in (out / "selector" / "log.jsonl").read_text().splitlines()]
     assert all("loss_numbers" not in line for line in logged) and any("val_REC_voted" in line for line in logged)

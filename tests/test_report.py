@@ -15,13 +15,9 @@ from PIL import Image
 
 from elysium.data.records import Record
 from elysium.errors import InputError
-from elysium.evaluation import gallery, plots, report_tables
+from elysium.evaluation import gallery, report_tables
 from elysium.evaluation.examples import example_cards, item_scores
 from elysium.evaluation.gallery import ANSWER_COLOR, TRUTH_COLOR, picture, worst_frames, worst_row
-from elysium.evaluation.groups import GroupMean
-from elysium.evaluation.ope import mean_scores
-from elysium.evaluation.plots import legend_label, ordered, shortened
-from elysium.evaluation.quality import reliability
 from elysium.evaluation.raw import RawAnswer
 from elysium.evaluation.report import RunView, write_report
 from elysium.evaluation.results import Result
@@ -363,70 +359,15 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path, monkeypa
     assert "? run" in write_report([view], tmp_path)[0].read_text(encoding="utf-8")
 
 
-def test_legends():
-    assert legend_label("nano", "AUC", 48.66) == "nano [AUC 48.7]"
-    assert legend_label("perfect", "AUC", 2000 / 21) == "perfect [AUC 95.2]"
-    assert legend_label("nothing", "20 px:", NAN) == "nothing [20 px: –]"
-    assert shortened("two\nlines") == "two lines"
-    assert len(legend_label("x" * 500, "AUC", 1.0)) == plots.NAME_LENGTH + len(" [AUC 1.0]")
-
-
-def test_legends_of_plots_have_the_best_first(monkeypatch: pytest.MonkeyPatch):
-    seen: list[list[str]] = []
-    monkeypatch.setattr(plots, "_legend", lambda axes, handles, labels: seen.append(list(labels)))
-    runs = [(name, tracking_run(name, None).summary.curves) for name in ("clumsy", "perfect")]
-    for plot in (plots.success_plot, plots.precision_plot, plots.norm_precision_plot):
-        plot(runs)
-    assert seen == [
-        ["perfect [AUC 95.2]", "clumsy [AUC 40.2]"],
-        ["perfect [20 px: 100.0]", "clumsy [20 px: 55.6]"],
-        ["perfect [0.2: 100.0]", "clumsy [0.2: 28.9]"],
-    ]
-
-
-def size(png: bytes) -> tuple[int, int]:
-    with Image.open(BytesIO(png)) as image:
-        image.load()
-        return image.size
-
-
-def test_many_sequences_and_groups_stay_readable():
-    rng = np.random.default_rng(0)
-    figures = [{f"s{i}": float(value) for i, value in enumerate(rng.uniform(0, 95, 280))} for _ in range(6)]
-    runs = [(f"_{name} $x$ 犬", one) for name, one in enumerate(figures)]
-    width, height = size(plots.sequences_plot(runs))
-    assert width == 1080
-    assert height < 3000
-    groups = {f"g{i}": GroupMean(mean_scores([]), i) for i in range(90)}
-    assert size(plots.groups_plot([("one", groups)]))[1] < 2000
-    assert report_tables.groups_table([]) is None
-
-
-def test_the_order_of_sequences():
-    runs = [("one", {"b": 1.0, "a": 1.0, "n": NAN, "z": 0.5}), ("two", {"new": 0.0})]
-    assert ordered(runs) == ["z", "a", "b", "n", "new"]
-
-
-def test_reliability_says_its_error(monkeypatch: pytest.MonkeyPatch):
-    titles, legends = [], []
-
-    def catch(axes, handles, labels):
-        titles.append(axes.get_title())
-        legends.append(labels)
-
-    monkeypatch.setattr(plots, "_legend", catch)
-    data = reliability([0.05, 0.95, 0.95, 0.95], [False, True, True, False])  # 1/4 * 0.05 + 3/4 * |2/3 - 0.95|
-    plots.reliability_plot([("one", data)])
-    plots.reliability_plot([("one", data), ("two", data)])
-    assert titles[0] == "Reliability, expected calibration error 22.5 %"
-    assert legends[1] == ["one [ECE 22.5]", "two [ECE 22.5]"]
-
-
 def test_conventions_in_words():
-    summary = SimpleNamespace(convention="lasot", count_first=False)
+    some, others = ([SimpleNamespace(id=id) for id in ids] for ids in ("abc", "abd"))
+    summary = SimpleNamespace(convention="lasot", count_first=False, sequences=some)
     assert report_tables.explanations([("x", {}, summary)])[1] == (
         "Convention lasot: frames without the object count as missed; a missing or broken box is replaced by the one "
         "before it; the first frame does not count."
     )
-    runs = [("x", {}, summary), ("y", {}, SimpleNamespace(convention="our own", count_first=True))]
-    assert [text.partition(" ")[0] for text in report_tables.explanations(runs)[1:]] == ["x:", "y:"]
+    runs = [("x", {}, summary), ("y", {}, SimpleNamespace(convention="our own", count_first=True, sequences=others))]
+    _, warning, first, second = report_tables.explanations(runs)
+    assert "only 2 in common" in warning
+    assert first.startswith("x: convention lasot")
+    assert second == "y: convention our own: the first frame counts as it was answered."

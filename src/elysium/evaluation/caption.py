@@ -135,7 +135,7 @@ def _without_empty(truth: Texts) -> Texts:
 
 def _first(ids: Sequence[str]) -> str:
     """Up to three ids for a message."""
-    return ", ".join(repr(id_) for id_ in ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return ", ".join(repr(id_) for id_ in ids[:3]) + (" and others" if len(ids) > 3 else "")
 
 
 def _collected(given: Texts, truth: Texts, counts: FloatArray, *, java: bool) -> CaptionScores:
@@ -163,7 +163,7 @@ def _package(name: str) -> ModuleType:
         return import_module(f"pycocoevalcap.{name}")
     except ModuleNotFoundError as error:
         raise InputError(
-            f"Scores of descriptions need the package {error.name!r}, which is not installed",
+            "Scores of descriptions need the package 'pycocoevalcap', which is not installed",
             'Install elysium with its extra: pip install "elysium-video[eval]"',
         ) from error
 

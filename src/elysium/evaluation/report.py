@@ -55,6 +55,11 @@ if TYPE_CHECKING:
 
 PAGE, SHEET = "report.html", "failures.png"
 PLOTS = ("success.png", "precision.png", "norm_precision.png", "sequences.png", "groups.png", "reliability.png")
+# The parts of the page in their order, by their anchors.
+SECTIONS = {
+    "headline": "Figures", "language": "Words", "plots": "Plots", "groups": "Groups", "sequences": "Sequences",
+    "gallery": "Where it fails", "examples": "Examples", "trouble": "Failed or missing", "how": "How it was run",
+}  # fmt: skip
 MOST_ROWS = 40  # a longer table is folded
 MOST_NAMED = 500  # ids in a list of what is missing
 
@@ -186,14 +191,12 @@ def _page(runs: Sequence[RunView], drawn: Mapping[str, bytes], pictures: Sequenc
         "trouble": [_trouble(view) for view in runs if view.failures or (view.summary and view.summary.missing)],
         "how": [{"name": view.name, "facts": facts(view.run, view.folder)} for view in runs],
     }
-    names = {"headline": ("figures", "Figures"), "language": ("language", "Words"), "trouble": ("failures", "Failures")}
-    names |= {key: (key, key.capitalize()) for key in ("plots", "groups", "sequences", "examples")}
-    names |= {"gallery": ("gallery", "Where it fails"), "how": ("how", "How it was run")}
     page = _template().render(
         **sections,
-        contents=[place for key, place in names.items() if sections[key]],
+        contents=[(key, name) for key, name in SECTIONS.items() if sections[key]],
         title=_title(runs),
         subtitle=_subtitle(runs),
+        names=SECTIONS,
         most_rows=MOST_ROWS,
         truth_color="#{:02x}{:02x}{:02x}".format(*TRUTH_COLOR),
         answer_color="#{:02x}{:02x}{:02x}".format(*ANSWER_COLOR),

@@ -111,7 +111,16 @@ def explanations(runs: Sequence[tuple[str, Mapping[str, Any], TrackingSummary]])
         said = [text[0].upper() + text[1:] for text in names]
     else:
         said = [f"{', '.join(alike)}: {text}" for text, alike in names.items()]
-    return [FIGURES, *said]
+    return [FIGURES, *_unlike(runs), *said]
+
+
+def _unlike(runs: Sequence[tuple[str, Mapping[str, Any], TrackingSummary]]) -> list[str]:
+    """A warning where means are over different sequences: they cannot be compared."""
+    sets = [frozenset(one.id for one in summary.sequences) for _, _, summary in runs]
+    if len(set(sets)) < 2:
+        return []
+    common = len(frozenset.intersection(*sets))
+    return [f"The runs do not have the same sequences, only {common} in common: their means cannot be compared."]
 
 
 def _convention(summary: TrackingSummary, task: Any) -> Iterator[str]:

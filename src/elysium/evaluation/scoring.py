@@ -153,6 +153,7 @@ def score_tracking(
     sequences = [_one(result, truth, convention, count_first) for result, truth in pairs]
     done = {one.id for one in sequences}
     values, right = _frame_scores(pairs)
+    told = len(np.unique(values)) > 1  # a tracker that only says when it is lost has no score to judge
     seconds = sum(result.seconds for result, _ in pairs)
     return TrackingSummary(
         convention.name,
@@ -163,8 +164,8 @@ def score_tracking(
         mean_curves(one.curves for one in sequences),
         got10k_scores(_overlaps(result, truth) for result, truth in pairs),
         group_means({one.id: one.scores for one in sequences}, {t.id: t.groups for _, t in pairs}),
-        auroc(values, right),
-        reliability(values, right) if len(values) and values.min() >= 0 and values.max() <= 1 else None,
+        auroc(values, right) if told else float("nan"),
+        reliability(values, right) if told and values.min() >= 0 and values.max() <= 1 else None,
         sum(result.num_frames for result, _ in pairs) / seconds if seconds else float("nan"),
     )
 

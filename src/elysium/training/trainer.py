@@ -15,6 +15,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 
 from elysium.config import TrainConfig
+from elysium.errors import InputError
 from elysium.model.modeling import ElysiumOutput
 from elysium.training.collate import IGNORED
 from elysium.training.loss import (
@@ -69,6 +70,8 @@ class ElysiumTrainer(Trainer):
         longest = int((labels != IGNORED).sum(dim=1).max())
         taught = self.config.loss
         if not (taught.answers or taught.selects):
+            if names is None:
+                raise InputError("A batch holds nothing that has a name", "Let a stage of names ask REG alone")
             inputs = {key: inputs[key] for key in ("vision_features", "named_boxes", "named_frames")}
         output = model(**inputs, logits_to_keep=longest + 1, use_cache=False, only_select=not taught.answers)
         parts: dict[str, Tensor] = {}
