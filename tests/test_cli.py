@@ -292,7 +292,7 @@ def test_train_hands_its_arguments_on(here: Path, monkeypatch: pytest.MonkeyPatc
     recipe = SimpleNamespace(run=lambda *arguments: given.append(arguments) or Path("done"))
     monkeypatch.setitem(sys.modules, "elysium.training.recipe", recipe)  # the real one takes long to import
     (here / "a.yaml").write_text("output_dir: out\n", encoding="utf-8")
-    assert main(["train", "a.yaml", "--set", "data.train_clips=4"]) == 0
+    assert main(["train", "a.yaml", "data.train_clips=4"]) == 0
     assert given == [(Path("a.yaml"), ["data.train_clips=4"])]
 
 

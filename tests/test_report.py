@@ -295,7 +295,7 @@ def test_a_report_needs_a_run(tmp_path: Path):
 
 
 def test_a_run_of_words(images: Path, tmp_path: Path):
-    items = {"a": 0.5, EVIL: 0.25, "c": NAN}
+    items = {"a": 0.5, EVIL: {"exact_match": 0.25, "cider": 100.0}, "c": NAN}
     view = language_run(images, METEOR=23.456, CIDEr={"score": 0.876, "per_item": items}, items=3, exact=NAN, no=None)
     files = write_report([view], tmp_path, gallery=2)
     assert [path.name for path in files] == ["report.html"]
@@ -304,7 +304,7 @@ def test_a_run_of_words(images: Path, tmp_path: Path):
     assert {name: page.rows(name)[0][0] for name in rows} == rows
     assert [alt for alt, _ in page.images] == [EVIL, "a"]  # the worst first; "c" has no score
     text = " ".join(page.text)
-    assert "right: the <i>1th</i> thing answer: said of <script>alert(1)</script> score: 0.25" in text
+    assert f"right: the <i>1th</i> thing answer: said of {EVIL} exact match: 0.25 cider: 100.00" in text
     pixel = np.array(page.images[0][1]).astype(int)[120, 59]
     assert np.abs(pixel - TRUTH_COLOR).max() < 25  # of which a description was asked
     assert "Success" not in page.source
@@ -312,8 +312,9 @@ def test_a_run_of_words(images: Path, tmp_path: Path):
 
 def test_scores_of_items_in_every_form():
     assert item_scores({}) == {}
-    assert item_scores({"per_item": {"a": True, "b": None, "c": {"n": "x", "f": 0.5}}}) == {"a": 1.0, "c": 0.5}
-    assert item_scores({"x": 1.0, "inner": {"per_item": [{"id": 7, "score": 3}, {"id": "b"}]}}) == {"7": 3.0}
+    mixed = {"a": True, "b": None, "c": {"n": "x", "f": 0.5, "g": 2, "h": NAN}}
+    assert item_scores({"per_item": mixed}) == {"a": {"score": 1.0}, "c": {"f": 0.5, "g": 2.0}}
+    assert item_scores({"x": 1.0, "inner": {"per_item": [{"id": 7, "f": 3}, {"id": "b"}]}}) == {"7": {"f": 3.0}}
 
 
 def test_examples_without_scores_are_the_first():

@@ -17,12 +17,15 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one value, with dots for levels. Repeatable."
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Values in place of the file's, with dots for levels.", show_default=False
         ),
     ] = None,
 ) -> int:
-    """Train a model as a configuration says; a run that was cut short is resumed."""
+    """Train a model as a configuration says; a run that was cut short is resumed.
+
+    Example: elysium train configs/smoke.yaml trainer.max_steps=60
+    """
     from elysium.config import load_stages
 
     load_stages(config, overrides)  # every wrong key is told before PyTorch is imported

@@ -43,21 +43,22 @@ def example_cards(
     images: Path | None, limit: int,
 ) -> tuple[list[Card], str]:  # fmt: skip
     """At most ``limit`` answers and what they are: the worst and the best where each has a score, else the first."""
-    scores = {id: score for id, score in item_scores(figures).items() if id in results}
-    ids = worst_and_best(scores, limit) if scores else list(results)[: max(0, limit)]
+    scores = {id: given for id, given in item_scores(figures).items() if id in results}
+    first = {id: next(iter(given.values())) for id, given in scores.items()}
+    ids = worst_and_best(first, limit) if scores else list(results)[: max(0, limit)]
     what = "The worst and the best answers" if len(ids) < len(scores) else "Answers, the worst first"
-    cards = [_card(results[id], record_of(id, records), run, scores.get(id), images) for id in ids]
+    cards = [_card(results[id], record_of(id, records), run, scores.get(id, {}), images) for id in ids]
     return cards, what if scores else "The first answers"
 
 
-def item_scores(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Score by id, from the first "per_item" among the figures, nested ones too.
+def item_scores(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Scores by id, each by its name, from the first "per_item" among the figures, nested ones too.
 
-    It may be a mapping of ids to numbers or to figures, of which the first number counts, or a list of figures with an
-    "id". Items whose score is NaN or null are left out.
+    It may be a mapping of ids to numbers or to figures, or a list of figures with an "id"; the first number of an item
+    is what items are ordered by. NaN and null are left out, and items that have nothing else.
 
-    >>> item_scores({"METEOR": 20.5, "per_item": {"a": 0.5, "b": {"METEOR": 0.25}}})
-    {'a': 0.5, 'b': 0.25}
+    >>> item_scores({"METEOR": 20.5, "per_item": {"a": 0.5, "b": {"METEOR": 0.25, "said": "x"}}})
+    {'a': {'score': 0.5}, 'b': {'METEOR': 0.25}}
     """
     given = figures.get(PER_ITEM)
     if given is None:
@@ -67,15 +68,13 @@ def item_scores(figures: Mapping[str, Any]) -> dict[str, float]:
         pairs: Iterable[tuple[Any, Any]] = given.items()
     else:
         pairs = [(one.get("id"), one) for one in given if isinstance(one, Mapping)]
-    found = {str(id): _first_number(value) for id, value in pairs}
-    return {id: score for id, score in found.items() if score is not None and np.isfinite(score)}
+    found = {str(id): _numbers(value if isinstance(value, Mapping) else {"score": value}) for id, value in pairs}
+    return {id: scores for id, scores in found.items() if scores}
 
 
-def _first_number(value: Any) -> float | None:
-    if isinstance(value, Mapping):
-        inner = (_first_number(part) for key, part in value.items() if key != "id")  # which may be a number too
-        return next((score for score in inner if score is not None), None)
-    return float(value) if isinstance(value, int | float) else None
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    known = {name: float(value) for name, value in values.items() if name != "id" and isinstance(value, int | float)}
+    return {name: value for name, value in known.items() if np.isfinite(value)}
 
 
 def worst_and_best(scores: Mapping[str, float], limit: int) -> list[str]:
@@ -97,13 +96,12 @@ def record_of(id: str, records: Mapping[str, Record]) -> Record | None:
 
 
 def _card(
-    result: Result, record: Record | None, run: Mapping[str, Any], score: float | None, images: Path | None
+    result: Result, record: Record | None, run: Mapping[str, Any], scores: Mapping[str, float], images: Path | None
 ) -> Card:
     truth, size = _truth_box(record)
     answer = result.boxes_xyxy[0] if result.boxes_xyxy is not None and len(result.boxes_xyxy) else NOTHING
     lines = [("asked:", _asked(result, record)), *_right_and_said(result, record, run, truth, answer)]
-    if score is not None:
-        lines.append(("score:", number(float(score), 2)))
+    lines += [(f"{name.replace('_', ' ')}:", number(value, 2)) for name, value in scores.items()]
     frame = record.frames[0] if record is not None and record.frames else None
     image = None if frame is None else read_picture(images, frame, truth, answer, size)
     boxes = sum(bool(np.isfinite(box).all()) for box in (truth, answer))

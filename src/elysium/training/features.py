@@ -75,17 +75,25 @@ class FeatureCache:
 def render_cache(
     folder: Path, num_clips: int, generator: ClipGenerator, encode: Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 ) -> FeatureCache:
-    """Render and encode the shards that are missing in ``folder``; returns the cache."""
+    """Render and encode the shards that are missing in ``folder``, or too short; returns the cache."""
     ensure_folder(folder)
-    shards = range(-(-num_clips // SHARD_CLIPS))
-    missing = [s for s in shards if not (_label_path(folder, s).exists() and _array_path(folder, s).exists())]
-    for shard in track(missing, description=f"rendering {folder.name}", disable=not missing):
-        clips = [generator.generate(shard * SHARD_CLIPS + i) for i in range(SHARD_CLIPS)]
+    starts = range(0, num_clips, SHARD_CLIPS)
+    wanted = {number: min(SHARD_CLIPS, num_clips - start) for number, start in enumerate(starts)}
+    missing = {shard: count for shard, count in wanted.items() if _num_clips(folder, shard) < count}
+    for shard, count in track(missing.items(), description=f"rendering {folder.name}", disable=not missing):
+        clips = [generator.generate(shard * SHARD_CLIPS + i) for i in range(count)]
         with atomic_path(_array_path(folder, shard)) as path, path.open("wb") as file:
             encoded = encode(np.concatenate([clip.frames for clip in clips]))
             np.save(file, encoded.reshape(len(clips), -1, encoded.shape[-1]))
         atomic_write_text(_label_path(folder, shard), json.dumps([_to_json(clip) for clip in clips]))
     return FeatureCache(folder, num_clips)
+
+
+def _num_clips(folder: Path, shard: int) -> int:
+    """How many clips a shard holds; 0 if it is not there."""
+    if not (_label_path(folder, shard).exists() and _array_path(folder, shard).exists()):
+        return 0
+    return len(np.load(_array_path(folder, shard), mmap_mode="r"))
 
 
 def tower_encoder(

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -27,6 +29,7 @@ from elysium.data.synth.questions import SAMPLES as QUESTION_SAMPLES
 from elysium.data.synth.questions import plural
 from elysium.errors import InputError
 from elysium.files import atomic_write_text, ensure_folder
+from elysium.inference.loading import locate
 from elysium.language import prompts
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.presets import build_nano, nano_config, nano_processor, number_token_ids, train_nano_tokenizer
@@ -95,9 +98,7 @@ def prepare_data(config: TrainConfig) -> Caches:
     """Caches of training and validation clips; the two share no photo and, where a kind has enough, no cut-out."""
     cv2.setNumThreads(0)
     data = config.data
-    tokenizer = train_nano_tokenizer(["frame"], vocab_size=400)  # only the tower is used
-    model = build_nano(tokenizer, config.model.tower_weights).eval()
-    encode = tower_encoder(model, nano_processor(tokenizer, model.config).image_processor)
+    encode = encoder(config)
 
     def cache(name: str, split: Split, clips: int, seed: int, synth: dict[str, Any]) -> FeatureCache:
         return render_cache(data.cache_dir / name, clips, clip_generator(data, split, seed, synth), encode)
@@ -108,6 +109,17 @@ def prepare_data(config: TrainConfig) -> Caches:
         cache("val", "val", data.val_clips, data.seed + 1, data.synth),
         cache("stills", "train", data.still_clips, data.seed + 2, stills) if data.still_clips else None,
     )
+
+
+def encoder(config: TrainConfig) -> Callable[[NDArray[np.uint8]], NDArray[np.float16]]:
+    """What the tower of the model to be trained sees in frames."""
+    if config.model.path is not None:
+        source = locate(str(config.model.path))
+        model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+        return tower_encoder(model.eval(), ElysiumProcessor.from_pretrained(source).image_processor)
+    tokenizer = train_nano_tokenizer(["frame"], vocab_size=400)  # only the tower is used
+    model = build_nano(tokenizer, config.model.tower_weights).eval()
+    return tower_encoder(model, nano_processor(tokenizer, model.config).image_processor)
 
 
 def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, Any]) -> ClipGenerator:
@@ -127,8 +139,9 @@ def prepare_model(config: TrainConfig, caches: Caches) -> tuple[ElysiumForCondit
     What training starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer.
     """
     start = config.output_dir / "start"
-    source = start if start.exists() else config.model.path
+    source: str | Path | None = start if start.exists() else config.model.path
     if source is not None:
+        source = locate(str(source))
         model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
         processor = ElysiumProcessor.from_pretrained(source)
     else:
