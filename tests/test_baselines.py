@@ -106,8 +106,8 @@ def test_opencv_gets_bgr_and_whole_pixels(monkeypatch: pytest.MonkeyPatch):
     red = np.zeros((60, 80, 3), dtype=np.uint8)
     red[..., 0] = 255
     boxes, scores = track_boxes(build_baseline("kcf"), [red, red], [10.6, 9.5, 30.4, 21.2])
-    # Edges 11, 10 (halves to even), 30, 21: so 19 wide, 11 high.
-    assert tracker.rectangle == (11, 10, 19, 11) and {type(v) for v in tracker.rectangle} == {int}
+    # 19.8 wide and 11.7 high: rounded, neither cut down nor the distance of rounded edges (19, 11).
+    assert tracker.rectangle == (11, 10, 20, 12) and {type(v) for v in tracker.rectangle} == {int}
     for image in tracker.seen:
         assert image.flags.c_contiguous and image[0, 0].tolist() == [0, 0, 255]
     np.testing.assert_array_equal(boxes, [[10.6, 9.5, 30.4, 21.2], [11, 12, 31, 22]])

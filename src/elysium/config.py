@@ -49,6 +49,7 @@ class DataSection(_Strict):
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.
     ``still_clips``: single pictures, for questions on images; with 0 those are asked on frames of clips.
     ``questions``: how often each kind is drawn where a question is to be asked; some kinds seldom can be.
+    ``image_questions``: the share of them that is about single pictures, which cost less than clips.
     ``group_size``: how many neighbouring questions of a batch are about the same frames.
     """
 
@@ -68,6 +69,7 @@ class DataSection(_Strict):
     box_jitter: float = Field(0.06, ge=0, le=0.5)
     slip_share: float = Field(0.6, ge=0, le=1)
     questions: QuestionShares = QuestionShares()
+    image_questions: float = Field(0.0, ge=0, le=1)
 
 
 class Phase(_Strict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +60,7 @@ def judge_at(url: str | None, model: str | None, key: str, task: str) -> Endpoin
         raise InputError("--judge needs --judge-model", "Name the model that the endpoint is to ask.")
     from elysium.evaluation.judge import Endpoint
 
-    return Endpoint(url, model, os.environ.get(key, ""))
+    return Endpoint.from_environment(url, model, key)
 
 
 def conclude(

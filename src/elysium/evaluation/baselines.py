@@ -162,10 +162,10 @@ def _to_bgr(image: ImageArray) -> ImageArray:
 
 
 def _rectangle(box_xyxy: FloatArray, min_side: int) -> tuple[int, int, int, int]:
-    """(4,) -> left, top, width, height in whole pixels. The four edges are rounded, so none moves by more than half a
-    pixel; the width and the height cut down, as `int` does, would lose up to one and a half."""
-    left, top, right, bottom = (round(float(edge)) for edge in box_xyxy)
-    return left, top, max(right - left, min_side), max(bottom - top, min_side)
+    """(4,) -> left, top, width, height in whole pixels. The sides are rounded, not the far edges, so an object of one
+    size gives one size wherever it lies; and not cut down, as `int` would."""
+    left, top, right, bottom = (float(edge) for edge in box_xyxy)
+    return round(left), round(top), max(round(right - left), min_side), max(round(bottom - top), min_side)
 
 
 def _opencv() -> Any:

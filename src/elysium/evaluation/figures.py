@@ -72,7 +72,7 @@ def compute_figures(
         judge: of VideoQA; asked about every answer.
 
     Raises:
-        InputError: results that are not of these items, see `score_tracking`. ModelError: Java or a package missing.
+        InputError: results that are not of these items, see `score_tracking`; Java or a package is missing.
     """
     done = {result.id for result in results}
     missing = tuple(item.id for item in items if item.id not in done)

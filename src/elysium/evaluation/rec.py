@@ -2,11 +2,10 @@
 
 Knows boxes. Knows nothing about phrases, images, models or files.
 
-A box is right if its IoU with the true one is at least 0.5, as in the code of RefCOCO's authors ("IoU >= 0.5"; Yu et
-al., "Modeling context in referring expressions", ECCV 2016), of Qwen-VL and of Ferret. Others ask for more than 0.5
-(Shikra, MiniGPT-v2; TransVG while training, but not in its test): `strict` does so, and differs only for a box of
-exactly 0.5. MDETR asks for a generalised IoU of 0.5, which is stricter; that is not offered here.
-Boxes are continuous, without the extra pixel that some old code adds to widths and heights.
+A box is right if its IoU with the true one is at least 0.5, as in the code of RefCOCO's first author (MAttNet; Yu et
+al., CVPR 2018), of Qwen-VL and of Ferret. Shikra and MiniGPT-v2 want more than 0.5, TransVG does so in validation but
+not in its test: `strict` is that, and differs only for a box at exactly 0.5. MDETR wants a generalised IoU of 0.5,
+which is harder to reach; that is not offered here.
 """
 
 from __future__ import annotations

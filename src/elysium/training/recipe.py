@@ -257,6 +257,7 @@ def sample_dataset(config: TrainConfig, caches: Caches, num_samples: int, batch_
         data.box_jitter,
         data.slip_share,
         data.questions.model_dump(),
+        data.image_questions,
     )
 
 

@@ -54,14 +54,15 @@ class SampleDataset(Dataset[Sample]):
     """``num_samples`` samples drawn from a cache of clips under a curriculum of frame counts.
 
     ``stills``: a cache of single pictures; questions on single pictures are about them, or, without it, about frames of
-    clips. ``group_size`` neighbouring samples are about the same frames.
+    clips. ``group_size`` neighbouring samples are about the same frames. ``image_questions``: the share of VIDEO_QA that is
+    about single pictures.
     """
 
     def __init__(
         self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
         seed: int = 0, stills: FeatureCache | None = None, group_size: int = 1, paraphrase_share: float = 0.3,
         box_jitter: float = 0.06, slip_share: float = 0.6, questions: Mapping[str, float] = EQUALLY,
-        region_mark: bool = True,
+        image_questions: float = 0.0, region_mark: bool = True,
     ) -> None:  # fmt: skip
         self.cache = cache
         self.stills = stills
@@ -70,6 +71,8 @@ class SampleDataset(Dataset[Sample]):
         self.group_size = group_size
         self.phases = list(phases)
         self.tasks = {Task(name): weight for name, weight in tasks.items()}
+        shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: image_questions}
+        self._image_tasks = {task: weight * shares[task] for task, weight in self.tasks.items() if shares.get(task)}
         self.seed = seed
         self.paraphrase_share = paraphrase_share
         self.box_jitter = box_jitter
@@ -98,14 +101,15 @@ class SampleDataset(Dataset[Sample]):
         return next(phase.frames for phase in self.phases if progress <= phase.until)
 
     def _is_image_batch(self, batch: int) -> bool:
-        total = sum(self.tasks.values())
-        share = sum(w for task, w in self.tasks.items() if task in _IMAGE_TASKS) / total
+        share = sum(self._image_tasks.values()) / sum(self.tasks.values())
         return bool(np.random.default_rng((self.seed, 1, batch)).random() < share)
 
     def _draw_task(self, rng: np.random.Generator, image: bool) -> Task:
-        choices = [(t, w) for t, w in self.tasks.items() if (t in _IMAGE_TASKS) == image]
-        weights = np.array([w for _, w in choices])
-        return choices[rng.choice(len(choices), p=weights / weights.sum())][0]
+        choices = self._image_tasks
+        if not image:
+            choices = {task: weight - choices.get(task, 0.0) for task, weight in self.tasks.items()}
+        weights = np.array(list(choices.values()))
+        return list(choices)[rng.choice(len(choices), p=weights / weights.sum())]
 
     def _draw(
         self, rng: np.random.Generator, group_rng: np.random.Generator, task: Task, num_frames: int
