@@ -126,7 +126,7 @@ BAD_INPUT = [
     (["eval", "SOT", "--annotations", "percent.jsonl", "--images", "clip", "--output", "out"], "look like per cent"),
     (["eval", "SOT", "--annotations", "twin.jsonl", "--images", "clip", "--output", "out"], "the id 'a' occurs twice"),
     (["eval", "SOT", "--annotations", "short.jsonl", "--images", "clip", "--output", "out"], "1 boxes for 2 frames"),
-    (["eval", "SOT", *EVAL, "--images", "empty"], "holds none of the frames of the annotations (for example '000.png')"),
+    (["eval", "SOT", *EVAL, "--images", "empty"], "holds none of the frames of the annotations (for exam"),
     (["eval", "SOT", *EVAL, "--images", "nosuch"], "no folder of images 'nosuch'"),
     (["eval", "SOT", *EVAL, "--model", "nosuch"], "no model 'nosuch'"),
     (["eval", "RSOT", *EVAL, "--model", "hold"], "baseline 'hold' cannot be run for RSOT"),

@@ -173,7 +173,8 @@ def test_a_file_of_something_else_is_refused_and_left_alone(text: str, sentence:
     path = tmp_path / "raw.jsonl"
     path.write_text(FIRST.to_json() + "\n" + text)
     before = path.read_bytes()
-    for attempt in (lambda: list(read_lines(path, RawAnswer)), lambda: done_ids(path, RawAnswer), lambda: Journal(path, RawAnswer)):
+    reading = (lambda: list(read_lines(path, RawAnswer)), lambda: done_ids(path, RawAnswer))
+    for attempt in (*reading, lambda: Journal(path, RawAnswer)):
         with pytest.raises(InputError) as caught:
             attempt()
         assert str(caught.value).startswith(f"{path}, line 2: {sentence}")
@@ -208,7 +209,7 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
 
 def test_a_second_process_is_refused(tmp_path: Path):
     pytest.importorskip("fcntl")
-    with Journal(tmp_path / "a.jsonl", RawAnswer):
-        with pytest.raises(OutputError, match=r"Another process is writing to .*a\.jsonl.*Wait for it"):
-            Journal(tmp_path / "a.jsonl", RawAnswer)
+    told = r"Another process is writing to .*a\.jsonl.*Wait for it"
+    with Journal(tmp_path / "a.jsonl", RawAnswer), pytest.raises(OutputError, match=told):
+        Journal(tmp_path / "a.jsonl", RawAnswer)
     Journal(tmp_path / "a.jsonl", RawAnswer).close()

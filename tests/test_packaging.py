@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -134,15 +135,35 @@ def test_installed_packages_support_the_oldest_python(pins: list[Requirement]) -
         pytest.skip("nothing is installed in its pinned version")
 
 
-@pytest.mark.parametrize("shim", ["eval/eval.py", "eval/otb.py"])
-def test_commands_that_are_not_there_yet_say_so(shim: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / shim), "x"], capture_output=True, text=True, check=False
+def shim(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_metric_shim_gives_the_published_figures(shared_dir: Path) -> None:
+    done = shim("eval/otb.py", shared_dir / "compat" / "pipeline" / "SOT_infer.jsonl")
+    assert done.returncode == 0 and "not comparable" in done.stdout
+    assert "AUC 76.8   precision 83.1   normalised precision 73.9   (3 records)" in done.stdout  # SOT_otb.txt
+    assert shim("eval/otb.py", "nosuch").stderr.startswith("error: There are no results 'nosuch'")
+
+
+def test_evaluation_shim_runs_a_configuration(tmp_path: Path) -> None:
+    """The annotations may stand where the published configuration has them."""
+    from benchmark_files import write_benchmark
+
+    annotations = write_benchmark(tmp_path / "data", sequences=1, frames=3)
+    config = tmp_path / "eval.yaml"
+    config.write_text(
+        f"data: {{predict: {{data_fetch: {{data_paths: [{annotations}]}}}}}}\n"
+        f"images: {tmp_path / 'data' / 'frames'}\noutput: {tmp_path / 'run'}\nthreads: 1\n"
     )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: `elysium ")
-    assert done.stderr.count("\n") == 1
+    done = shim("eval/eval.py", "--local_rank=0", "--config", config, "--task", "RSOT")
+    assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "run" / "answers.jsonl").read_text().splitlines()
+    assert "Please find one square and provide the detailed coordinates in each frame." in json.loads(line)["question"]
+    assert "not comparable" in done.stdout and "RSOT nano (published): 1 sequences, 3 frames" in done.stdout
+    refused = shim("eval/eval.py", "--config", tmp_path / "none.yaml", "--task", "SOT")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "none.yaml" in refused.stderr
 
 
 def test_training_shim_hands_the_configuration_on(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_means_missing_groups_and_speed():
     ]
     summary = score_tracking(results, truths, convention_for("SOT"))
     assert summary.missing == ("c",) and summary.mean.auc == pytest.approx(PERFECT * 5 / 8)
-    assert summary.groups["fast"].num_sequences == 2 and summary.groups["size: medium"].scores.auc == summary.sequences[0].scores.auc
+    assert summary.groups["fast"].num_sequences == 2
+    assert summary.groups["size: medium"].scores.auc == summary.sequences[0].scores.auc
     assert summary.fps == 2.0 and [one.fps for one in summary.sequences] == [2.0, 2.0]
     assert summary.got10k.num_frames == 6 and summary.got10k.ao == pytest.approx(50.0)  # frame 1 left out, pooled
     value = summary.to_json()
@@ -175,7 +176,8 @@ def test_published_answers_give_the_published_figures(task: str, kind: str, shar
 
 
 def test_boxes_of_an_answer():
-    found = boxes_of("Frame 1: [10,10,20,20], Frame 2: [0,0,0,0]", "Frame 1: [1,1,2,2], Frame 2: [1,1,2,2], [3,3,4,4]", (200, 100))
+    true = "Frame 1: [1,1,2,2], Frame 2: [1,1,2,2], [3,3,4,4]"
+    found = boxes_of("Frame 1: [10,10,20,20], Frame 2: [0,0,0,0]", true, (200, 100))
     assert found[0].tolist() == [20.0, 10, 40, 20] and np.isnan(found[1:]).all() and found.shape == (3, 4)
 
 

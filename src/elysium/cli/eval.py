@@ -86,7 +86,7 @@ def evaluate(
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
-    quiet: common.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; figures and failures are still said.")] = False,
 ) -> int:  # fmt: skip
     """Evaluate a model or a tracker on a benchmark.
 

@@ -74,7 +74,9 @@ def _prose(text: str) -> str:
 
 def _row(parameter: Any) -> str:
     option = parameter.param_type_name == "option"
-    names = " ".join(parameter.opts) if option else _name(parameter)
+    names = _name(parameter)
+    if option:
+        names = "/".join([" ".join(parameter.opts), *parameter.secondary_opts])
     if option and not parameter.is_flag:
         names += f" {parameter.metavar or parameter.type.name.upper()}"
     text = parameter.help or ""
@@ -85,6 +87,9 @@ def _default(parameter: Any) -> str:
     value = parameter.default
     if parameter.required:
         return "required"
+    pair = getattr(parameter, "secondary_opts", None)
+    if pair and isinstance(value, bool):
+        return f"`{parameter.opts[0] if value else pair[0]}`"
     return "" if value is None or isinstance(value, bool) or not parameter.show_default else f"`{value}`"
 
 

@@ -13,7 +13,7 @@ prefill):
 - ``frame_counts`` (B,) int64, how many of the F frames belong to each request, needed when B > 1;
 - ``region_boxes`` (R, 4) in 0..1 of the model frame and ``region_frames`` (R,) int64, the frame 0..F-1 of each;
 - ``query_ids`` (B, Q) and ``query_mask`` (B, Q): the words that a prompt-conditioned selector looks at;
-- ``named_boxes`` (M, 4) in 0..1 and ``named_frames`` (M,), in training: parts of the U frames to be compared with words.
+- ``named_boxes`` (M, 4) in 0..1 and ``named_frames`` (M,), in training: parts of the U frames to compare with words.
 """
 
 from __future__ import annotations

@@ -107,7 +107,9 @@ class AnswerLoss:
         self.kernel = number_kernel(sigma)
 
     def __call__(self, logits: Tensor, labels: Tensor, values: Tensor) -> dict[str, Tensor]:
-        """The parts ``numbers``, ``words`` and ``template``. ``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
+        """The parts ``numbers``, ``words`` and ``template``.
+
+        ``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
 
         A number's target is its Gaussian over the number tokens; every other answer token has one right token.
         A row without numbers is free text; in a row with numbers the rest is template.

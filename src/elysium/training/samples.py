@@ -33,8 +33,8 @@ class Sample:
 
     ``heard`` is the answer as the model hears itself while it learns to continue: like ``answer``, but with some boxes
     misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate. ``frame_keys``: equal
-    keys of two samples mean the same frame, with the same features. ``names``: the words for the thing itself (its noun,
-    its colour), for ``named_box`` (4,), its box in the first frame or a part of that.
+    keys of two samples mean the same frame, with the same features. ``names``: the words for the thing (its noun, its
+    colour), for ``named_box`` (4,), its box in the first frame or a part of that.
     """
 
     task: Task
@@ -54,8 +54,8 @@ class SampleDataset(Dataset[Sample]):
     """``num_samples`` samples drawn from a cache of clips under a curriculum of frame counts.
 
     ``stills``: a cache of single pictures; questions on single pictures are about them, or, without it, about frames of
-    clips. ``group_size`` neighbouring samples are about the same frames. ``image_questions``: the share of VIDEO_QA that is
-    about single pictures.
+    clips. ``group_size`` neighbouring samples are about the same frames. ``image_questions``: the share of VIDEO_QA
+    that is about single pictures.
     """
 
     def __init__(
