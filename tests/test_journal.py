@@ -200,7 +200,7 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
     with pytest.raises(SourceError, match=r"Cannot read the results .*No such file"):
         list(read_lines(path, RawAnswer))
     assert write(path) == b"" and done_ids(path, RawAnswer) == set()
-    with pytest.raises(InputError, match=r"raw\.jsonl' holds no answer\. Run"):
+    with pytest.raises(InputError, match=r"raw\.jsonl' holds no result\. Run"):
         list(read_lines(path, RawAnswer))
     with pytest.raises(OutputError, match="Cannot write"):
         Journal(path / "below" / "a.jsonl", RawAnswer)

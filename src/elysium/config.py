@@ -84,8 +84,8 @@ class LossSection(_Strict):
 
     Numbers are softened by a Gaussian of ``number_sigma`` bins; ``template`` weighs the rest of a box answer;
     ``gate`` the prompt gate's question whether a token lies in the object, ``choice`` its choice among a frame's
-    tokens, ``votes`` the boxes its tokens vote for. ``names``: whether what is projected of a thing looks like words for
-    it. ``answers: false`` leaves the language model out: only the gate is taught, or, with its weights at 0, names.
+    tokens, ``votes`` the boxes its tokens vote for. ``names``: whether what is projected of a thing looks like words
+    for it. ``answers: false`` leaves the language model out: only the gate is taught, or, with its weights at 0, names.
     """
 
     number_sigma: float = Field(1.0, ge=0)
