@@ -1,6 +1,8 @@
 """A whole training run at toy size: it makes a model that loads and tracks, and an interrupted run goes on."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -84,6 +86,35 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(workshop, monkeypatch):
         recipe.run(path)
     monkeypatch.setattr(ElysiumTrainer, "compute_loss", honest)
     recipe.run(path)  # from checkpoint-2
+    assert losses(out).keys() == losses(out_whole).keys()
+    for step, loss in losses(out_whole).items():
+        assert losses(out)[step] == pytest.approx(loss, rel=1e-6), step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(number, workshop, monkeypatch, capsys):
+    whole, out_whole = workshop("whole")
+    if not (out_whole / "log.jsonl").exists():
+        recipe.run(whole)
+    path, out = workshop(f"signal{number}")
+    honest, calls = ElysiumTrainer.compute_loss, []
+
+    def signals(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:  # no checkpoint is due after step 3
+            os.kill(os.getpid(), number)
+        return honest(self, *args, **kwargs)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(ElysiumTrainer, "compute_loss", signals)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(path)
+    assert signal.getsignal(number) is before and (out / "checkpoint-3").is_dir() and not (out / "final").exists()
+    assert "stopped after step 3; the same command goes on" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another configuration: muon_lr was 0.001, is 0.5.*take .*run_config.json away"):
+        recipe.run(path, ["muon_lr=0.5"])
+    recipe.run(path)
+    assert "resuming from" in capsys.readouterr().out
     assert losses(out).keys() == losses(out_whole).keys()
     for step, loss in losses(out_whole).items():
         assert losses(out)[step] == pytest.approx(loss, rel=1e-6), step

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from elysium.config import DataSection, TrainConfig, load_stages
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
@@ -37,6 +36,7 @@ from elysium.training.collate import Collator
 from elysium.training.features import FeatureCache, ObjectLabel, render_cache, tower_encoder
 from elysium.training.loss import AnswerLoss
 from elysium.training.samples import SampleDataset
+from elysium.training.stopping import StopGently, claim, stopped
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 
 Split = Literal["train", "val"]
@@ -58,15 +58,23 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
 def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
     """Train one stage and return the folder of its model."""
     ensure_folder(config.output_dir)
+    last = claim(config)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     caches = prepare_data(config)
     model, processor = prepare_model(config, caches)
     trainer = build_trainer(config, arguments, model, processor, caches)
-    last = get_last_checkpoint(str(config.output_dir))
     if last:
         print(f"resuming from {last}", flush=True)
-    trainer.train(resume_from_checkpoint=last)
+    stop = StopGently()
+    trainer.add_callback(stop)
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    finally:
+        stop.restore()
+    if stop.asked:
+        print(stopped(config.output_dir, trainer.state.global_step), flush=True)
+        raise KeyboardInterrupt
     return save(config, model, processor)
 
 

@@ -1,0 +1,90 @@
+"""Stopping a run without losing what was done, and going on with it.
+
+Ctrl-C or SIGTERM lets the step end, saves a checkpoint and stops; a second one stops at once. Knows signals and the
+Trainer's callbacks, and which configuration a folder belongs to. Does not know: models, data.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from elysium.config import TrainConfig
+from elysium.errors import InputError
+from elysium.files import atomic_write_text
+
+CONFIG = "run_config.json"
+
+
+class StopGently(TrainerCallback):
+    """Turns the first SIGINT or SIGTERM into "save, then stop" at the end of the step.
+
+    ``asked`` says whether that happened. Signals are only caught in the main thread, and as before afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Signals do again what they did before."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("stopping after this step; once more stops at once", flush=True)
+
+
+def claim(config: TrainConfig) -> str | None:
+    """The checkpoint to go on from, None in a new folder; the configuration is written down beside it.
+
+    Raises InputError that lists what differs if the checkpoint is of another configuration.
+    """
+    path, last = config.output_dir / CONFIG, get_last_checkpoint(str(config.output_dir))
+    values = json.loads(config.model_dump_json())
+    if last and path.is_file():
+        before = flat(json.loads(path.read_text(encoding="utf-8")))
+        now = flat(values)
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if changed:
+            told = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
+            raise InputError(
+                f"{config.output_dir} was begun with another configuration: {told}",
+                f"Choose another output_dir, or take {path} away to go on all the same",
+            )
+    atomic_write_text(path, json.dumps(values, indent=2) + "\n")
+    return last
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def stopped(folder: Path, step: int) -> str:
+    """What is said when a run was stopped."""
+    return f"stopped after step {step}; the same command goes on from {folder}"
