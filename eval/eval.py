@@ -13,6 +13,13 @@ import yaml
 from elysium.cli.main import main
 
 
+def option(key: str, value: object) -> list[str]:
+    """One key as arguments; true and false as the two forms of a switch."""
+    if isinstance(value, bool):
+        return [f"--{key}" if value else f"--no-{key}"]
+    return [] if value is None else [f"--{key}", str(value)]
+
+
 def options(path: str) -> list[str]:
     """The configuration as arguments."""
     try:
@@ -20,8 +27,8 @@ def options(path: str) -> list[str]:
         paths = values.pop("data", {}).get("predict", {}).get("data_fetch", {}).get("data_paths")
         if paths:
             values.setdefault("annotations", paths[0] if isinstance(paths, list) else paths)
-        return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    except (OSError, yaml.YAMLError, AttributeError) as error:
+        return [part for key, value in values.items() for part in option(key.replace("_", "-"), value)]
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         print(f"error: {path} cannot be read as options: {error}. Write it as key: value.", file=sys.stderr)
         sys.exit(2)
 

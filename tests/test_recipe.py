@@ -111,7 +111,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, workshop, monkeypat
         recipe.run(path)
     assert signal.getsignal(number) is before and (out / "checkpoint-3").is_dir() and not (out / "final").exists()
     assert "stopped after step 3; the same command goes on" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"another configuration: muon_lr was 0.001, is 0.5.*take .*run_config.json away"):
+    told = r"another configuration: muon_lr was 0.001, is 0.5.*take .*run_config.json away"
+    with pytest.raises(InputError, match=told):
         recipe.run(path, ["muon_lr=0.5"])
     recipe.run(path)
     assert "resuming from" in capsys.readouterr().out

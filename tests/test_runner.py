@@ -70,8 +70,8 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from elysium.evaluation import runner
 load = runner.load_predictor
-def slow(settings):
-    predictor, count = load(settings), 0
+def slow(settings, worker):
+    predictor, count = load(settings, worker), 0
     def predict(item):
         nonlocal count
         count += 1
@@ -116,7 +116,7 @@ def test_what_is_done_is_not_done_again(benchmark_file: Path, tmp_path: Path, mo
     assert evaluate(benchmark_file, tmp_path / "run") == 0
     from elysium.evaluation import runner
 
-    monkeypatch.setattr(runner, "load_predictor", lambda settings: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr(runner, "load_predictor", lambda *settings: pytest.fail("nothing is left to do"))
     assert evaluate(benchmark_file, tmp_path / "run") == 0
 
 

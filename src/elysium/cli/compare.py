@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,10 +35,11 @@ def compare(
 
     if len(runs) < 2:
         raise InputError("One run cannot be compared", "Give the folders of two runs or more.")
-    tables = []
-    for folder in runs:
-        metric, values = per_item(read_scores(folder), metric)
-        tables.append(values)
+    tables, scored = [], [read_scores(folder) for folder in runs]
+    _refuse_unlike(runs, scored)
+    for scores in scored:
+        metric, values = per_item(scores, metric)
+        tables.append({id: value for id, value in values.items() if value == value})
     shared = [id for id in tables[0] if all(id in table for table in tables)]
     if not shared:
         raise InputError("The runs have no sequence in common", "Compare runs on the same annotations.")
@@ -54,10 +55,28 @@ def compare(
     return common.DONE
 
 
+def _refuse_unlike(runs: list[Path], scored: list[dict[str, Any]]) -> None:
+    """Raise InputError for figures that do not mean the same."""
+    for folder, scores in zip(runs[1:], scored[1:], strict=True):
+        for key in ("task", "convention", "count_first", "meteor_name"):
+            if scores.get(key) != scored[0].get(key):
+                raise InputError(
+                    f"{key} is {scored[0].get(key)!r} in {runs[0]} and {scores.get(key)!r} in {folder}",
+                    "Score both in the same way with `elysium score`, and compare runs of one task.",
+                )
+        first, other = (one.get("sequences") or {} for one in (scored[0], scores))
+        unlike = [id for id in first if id in other and first[id].get("num_frames") != other[id].get("num_frames")]
+        if unlike:
+            raise InputError(
+                f"{runs[0]} and {folder} have scored different frames of {unlike[0]!r}",
+                "Run both with the same options.",
+            )
+
+
 def _warn_of_others(runs: list[Path], tables: list[dict[str, float]], shared: int) -> None:
     for folder, table in zip(runs, tables, strict=True):
         if len(table) > shared:
-            common.warn(f"{folder}: {len(table) - shared} sequences that not all runs have are left out")
+            common.warn(f"{folder}: {len(table) - shared} sequences for which not all runs have a figure are left out")
 
 
 def _json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,17 +111,29 @@ def evaluate(
     from elysium.evaluation import runner
     from elysium.evaluation.baselines import is_baseline
 
+    if is_baseline(model) or protocol == "published" or name not in ("SOT", "RSOT"):
+        if options != tracking_options(None, None, "search"):
+            told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
+            raise InputError(told, "Leave them out.")
+        options = {}
     if not is_baseline(model):
         common.check_machine(device, dtype, threads)
     settings = runner.Settings(
         name, annotations, images or (annotations if annotations.is_dir() else annotations.parent), model, output,
         protocol, text_key or (PUBLISHED_TEXT_KEY if protocol == "published" else DEFAULT_TEXT_KEY), limit, max_frames,
-        options if name in ("SOT", "RSOT") else {}, device, dtype, threads,
+        options, device, dtype, threads,
     )  # fmt: skip
-    items = runner.begin(settings, [Path(sys.argv[0]).name, *sys.argv[1:]])
-    if not run_items(settings, items, workers, quiet):
-        return common.DONE  # another process concludes
+    items = runner.begin(settings, ["elysium", *sys.argv[1:]])
+    try:
+        if not run_items(settings, items, workers, quiet):
+            return common.DONE  # another process concludes
+    except KeyboardInterrupt:
+        common.error_line(f"interrupted; what is done is in {output}, and the same command goes on")
+        return common.INTERRUPTED
     failures = runner.finish(settings, items)
+    if len(failures) == len(items):
+        common.error_line(f"all {len(items)} items failed: see {output / 'failures.jsonl'}")
+        return common.SOME_FAILED
     from elysium.evaluation.runs import Scoring
 
     scoring = Scoring(convention, count_first, protocol == "published", java)
@@ -145,6 +158,8 @@ def tracking_options(search_window: str | None, clip_length: int | None, lost_po
             options["search_window"] = None if search_window == "none" else float(search_window)
         except ValueError:
             raise InputError(f"--search-window {search_window!r} is no number", "Give box sizes, or none.") from None
+        if options["search_window"] is not None and not 1 <= options["search_window"] < math.inf:
+            raise InputError(f"--search-window {search_window} cannot hold the object", "Give 2 or more, or none.")
     return options
 
 
@@ -153,6 +168,8 @@ def run_items(settings: Settings, items: list[Item], workers: int, quiet: bool) 
     from elysium.evaluation import runner
 
     place = runner.distributed()
+    if place is not None:
+        runner.join_group()
     done = len(runner.done_before(settings) & {item.id for item in items})
     with _progress(len(items), done, quiet or bool(place and place[0])) as report:
         if place is not None:

@@ -13,7 +13,7 @@ from elysium.errors import InputError
 if TYPE_CHECKING:
     from elysium.evaluation.figures import Figures
     from elysium.evaluation.judge import Endpoint
-    from elysium.evaluation.runs import Run, Scoring
+    from elysium.evaluation.runs import Scoring
 
 ConventionOption = Annotated[
     str | None,
@@ -78,11 +78,10 @@ def conclude(
     figures = run.figures(scoring, None if endpoint is None else remembering_judge(folder, endpoint))
     write_scores(folder, figures)
     tell(figures, run.name)
-    failed = len(run.failures) if num_failures is None else num_failures
-    return told_missing(figures, failed, run)
+    return told_missing(figures, len(run.failures) if num_failures is None else num_failures)
 
 
-def told_missing(figures: Figures, num_failures: int, run: Run | None = None) -> int:
+def told_missing(figures: Figures, num_failures: int) -> int:
     """Say what has no result; the exit code."""
     if not figures.missing:
         return common.DONE

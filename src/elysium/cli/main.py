@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 some items failed, 2 bad input, 130 interrupted. Knows not
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -26,8 +28,10 @@ from elysium.cli import (
     track_many,
     train,
 )
-from elysium.cli.common import INTERRUPTED, error_line
+from elysium.cli.common import INTERRUPTED, error_line, warn
 from elysium.errors import ElysiumError
+
+_python_shows = warnings.showwarning
 
 app = typer.Typer(
     name="elysium",
@@ -63,19 +67,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_show_version, is_eager=True
-    ),
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_show_version, is_eager=True),
 ) -> None:
     """Track, find and describe any object in a video with a multimodal language model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: `sys.argv[1:]`) and return its exit code."""
+    warnings.showwarning = _show_warning
     try:
-        code = app(
-            args=None if arguments is None else list(arguments), prog_name="elysium", standalone_mode=False
-        )
+        code = app(args=None if arguments is None else list(arguments), prog_name="elysium", standalone_mode=False)
     except ElysiumError as error:
         error_line(str(error))
         return error.exit_code
@@ -92,6 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error_line(f"{message.rstrip('.')}. See `{_path(error)} --help`.")
         return int(getattr(error, "exit_code", 2))
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+    """Our own warnings as one line; those of others as Python shows them."""
+    if "elysium" in filename and issubclass(category, UserWarning):
+        warn(str(message))
+    else:
+        _python_shows(message, category, filename, *rest)
 
 
 def _path(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,10 +49,16 @@ def report(
     views = [_view(folder, annotations, images, scoring) for folder in runs]
     if len({view.run["task"] for view in views}) > 1:
         raise InputError("The runs are of different tasks", "Report on one task at a time.")
+    names = [view.name for view in views]
+    views = [view if names.count(view.name) == 1 else _named_by_folder(view) for view in views]
     written = write_report(views, output or runs[0], gallery=gallery)
     for path in written:
         print(path)
     return common.DONE
+
+
+def _named_by_folder(view: RunView) -> RunView:
+    return replace(view, name=f"{view.name} ({view.folder.name})")
 
 
 def _view(folder: Path, annotations: Path | None, images: Path | None, scoring: Scoring) -> RunView:
@@ -61,6 +68,8 @@ def _view(folder: Path, annotations: Path | None, images: Path | None, scoring: 
     run = Run.open(folder, annotations)
     figures = run.figures(scoring)
     place = images or Path(str(run.facts["images"]))
+    if not place.is_dir():
+        common.warn(f"the frames of {folder} are not at {place}: no pictures; name the folder with --images")
     facts = {**run.facts, "num_records": len(run.items)}
     if figures.tracking is not None:
         facts |= {"convention": figures.tracking.convention, "count_first": figures.tracking.count_first}

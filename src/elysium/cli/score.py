@@ -86,6 +86,8 @@ def score(
     check_convention(convention, check_task(task))
     scoring = Scoring(convention, count_first, protocol == "published", java)
     if (results / "run.json").is_file():
+        if (format, box_format, origin, task) != ("auto", "xywh", 0, "SOT"):
+            raise InputError(f"{results} is a run's folder", "Leave --task, --format, --box-format and --origin out.")
         told = judge_at(judge, judge_model, judge_key, str(read_facts(results)["task"]))
         code = conclude(results, annotations, scoring, told)
         _export_run(results, annotations, targets)
@@ -157,15 +159,17 @@ def export_boxes(
     """Write tracks, (id, boxes (T, 4) xyxy, scores), into each target's folder."""
     import numpy as np
 
-    from elysium.evaluation.formats import WRITERS, MotTrack, write_mot
+    from elysium.evaluation.formats import WRITERS, MotTrack, result_file, write_mot
 
     for format, folder in targets:
+        for id, *_ in rows:  # before the first file
+            result_file(folder, id)
         for id, boxes, scores in rows:
             xyxy = np.asarray(boxes, dtype=np.float64)
             xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
             if format == "mot":
                 known = np.full(len(xywh), np.nan) if scores is None else np.asarray(scores, dtype=np.float64)
-                write_mot(folder / f"{id}.txt", {1: MotTrack(xywh, known)})
+                write_mot(result_file(folder, id), {1: MotTrack(xywh, known)})
             else:
                 WRITERS[format](folder, id, xywh)
         print(f"{len(rows)} tracks for {format}: {folder}")

@@ -15,7 +15,7 @@ from elysium.errors import InputError
 from elysium.evaluation.caption import caption_scores
 from elysium.evaluation.items import TRACKING, Item
 from elysium.evaluation.judge import Verdict, judge_scores
-from elysium.evaluation.published import LABEL, PublishedScores, merge_published, published_scores
+from elysium.evaluation.published import LABEL, PublishedScores, merge_published, parse_published, published_scores
 from elysium.evaluation.qa import QaItem, qa_scores
 from elysium.evaluation.rec import rec_accuracy
 from elysium.evaluation.results import Result
@@ -81,7 +81,7 @@ def compute_figures(
     if task in TRACKING:
         truths = truths_of(items)
         tracking = score_tracking(results, truths, convention_for(task, convention), count_first=count_first)
-        return Figures(task, missing, tracking, _published(results) if published else None)
+        return Figures(task, missing, tracking, _published(results, truths) if published else None)
     pairs = _pairs(items, results)
     if task == "REC":
         return Figures(task, missing, language=_found(pairs))
@@ -101,9 +101,17 @@ def _pairs(items: Sequence[Item], results: Sequence[Result]) -> list[tuple[Item,
     return [(by_id[result.id], result) for result in results]
 
 
-def _published(results: Sequence[Result]) -> PublishedScores:
-    answers = [asdict(answer) for result in results for answer in result.answers]
-    return published_scores(merge_published(answers))
+def _published(results: Sequence[Result], truths: Mapping[str, Truth]) -> PublishedScores:
+    """Raises InputError for answers that do not cover all frames: of a lost object nothing is asked, for example."""
+    merged = merge_published(asdict(answer) for result in results for answer in result.answers)
+    for record in merged:
+        asked, frames = len(parse_published(record["gt"])), len(truths[record["id"]].boxes_xyxy)
+        if asked != frames:
+            raise InputError(
+                f"The model was asked about {asked} of the {frames} frames of {record['id']!r}",
+                "The published arithmetic needs a run with --protocol published.",
+            )
+    return published_scores(merged)
 
 
 def _found(pairs: Sequence[tuple[Item, Result]]) -> dict[str, Any]:
@@ -112,7 +120,9 @@ def _found(pairs: Sequence[tuple[Item, Result]]) -> dict[str, Any]:
     boxes = [nowhere if result.boxes_xyxy is None else result.boxes_xyxy[:1] for _, result in pairs]
     true = [item.record.boxes_xyxy[:1] for item, _ in pairs]
     scores = rec_accuracy(np.concatenate(boxes), np.concatenate(true))
-    per_item = {item.id: {"iou": float(iou)} for (item, _), iou in zip(pairs, scores.ious.tolist(), strict=True)}
+    per_item = {
+        item.id: {"iou": 100.0 * float(iou)} for (item, _), iou in zip(pairs, scores.ious.tolist(), strict=True)
+    }
     return {"accuracy": scores.accuracy, "mean_iou": scores.mean_iou, "num_items": len(pairs), "per_item": per_item}
 
 
@@ -141,7 +151,7 @@ def _answered(pairs: Sequence[tuple[Item, Result]], judge: Judge | None) -> dict
     """VideoQA: whether the answer is the right one, word for word, and what the judge says."""
     scores = qa_scores(QaItem(result.text or "", item.references, _question_type(item)) for item, result in pairs)
     per_item: dict[str, dict[str, Any]] = {
-        item.id: {"right": float(right)} for (item, _), right in zip(pairs, scores.right.tolist(), strict=True)
+        item.id: {"right": 100.0 * float(right)} for (item, _), right in zip(pairs, scores.right.tolist(), strict=True)
     }
     value: dict[str, Any] = {"exact_match": scores.accuracy, "num_items": scores.num_items, "per_item": per_item}
     for name, of_type in scores.by_type.items():

@@ -100,22 +100,22 @@ def read_boxes(path: AnyPath, *, origin: int = 0) -> FloatArray:
 
 def write_lasot(folder: AnyPath, name: str, boxes_xywh: ArrayLike, *, decimals: int | None = None) -> Path:
     """`<folder>/<name>.txt`, as the LaSOT toolkit wants it."""
-    return write_boxes(_file(folder, name), boxes_xywh, decimals=decimals)
+    return write_boxes(result_file(folder, name), boxes_xywh, decimals=decimals)
 
 
 def read_lasot(folder: AnyPath, name: str) -> FloatArray:
     """(T, 4), of results and of `groundtruth.txt` (name it "groundtruth")."""
-    return read_boxes(_file(folder, name))
+    return read_boxes(result_file(folder, name))
 
 
 def write_trackingnet(folder: AnyPath, name: str, boxes_xywh: ArrayLike, *, decimals: int | None = None) -> Path:
     """`<folder>/<name>.txt`; the server takes a zip of all of them (`pack`), and rounds to whole pixels itself."""
-    return write_boxes(_file(folder, name), boxes_xywh, decimals=decimals)
+    return write_boxes(result_file(folder, name), boxes_xywh, decimals=decimals)
 
 
 def read_trackingnet(folder: AnyPath, name: str) -> FloatArray:
     """(T, 4)"""
-    return read_boxes(_file(folder, name))
+    return read_boxes(result_file(folder, name))
 
 
 def write_otb(
@@ -129,12 +129,12 @@ def write_otb(
 ) -> Path:
     """`<folder>/<name>.txt`. OTB's own boxes count pixels from 1: keep such as they are, or say `origin=1` and give
     boxes that count from 0. pytracking writes tabs and reads tabs and commas."""
-    return write_boxes(_file(folder, name), boxes_xywh, separator=separator, decimals=decimals, origin=origin)
+    return write_boxes(result_file(folder, name), boxes_xywh, separator=separator, decimals=decimals, origin=origin)
 
 
 def read_otb(folder: AnyPath, name: str, *, origin: int = 0) -> FloatArray:
     """(T, 4) of results, and of `groundtruth_rect.txt` (name it "groundtruth_rect")."""
-    return read_boxes(_file(folder, name), origin=origin)
+    return read_boxes(result_file(folder, name), origin=origin)
 
 
 def write_got10k(
@@ -179,7 +179,7 @@ def _column(repetition: int) -> int:
 
 
 def _got10k_file(folder: AnyPath, name: str, what: str) -> Path:
-    return _file(folder, name).with_suffix("") / f"{name}_{what}.txt"
+    return result_file(folder, name).with_suffix("") / f"{name}_{what}.txt"
 
 
 def _time_table(path: Path, length: int) -> FloatArray:
@@ -261,7 +261,8 @@ def pack(folder: AnyPath, path: AnyPath) -> Path:
 _REPAIR = "Mend the file or write it again."
 
 
-def _file(folder: AnyPath, name: str) -> Path:
+def result_file(folder: AnyPath, name: str) -> Path:
+    """``<folder>/<name>.txt``. Raises InputError for a name that would lead elsewhere."""
     if not name or "/" in name or "\\" in name or name in (".", ".."):
         raise InputError(f"{name!r} is no name for a file of results", "Name the sequence without slashes.")
     return Path(folder) / f"{name}.txt"

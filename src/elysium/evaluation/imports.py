@@ -33,6 +33,7 @@ class _Said:
     gt: str
     predict: str
     image_size: Size | None
+    whole: bool  # a video; else a clip of one
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -41,11 +42,11 @@ class _Said:
     def from_value(cls, value: Any) -> _Said:
         filled = {"question": "", "prompt": "", **value} if isinstance(value, dict) else value  # merged ones lack these
         raw = RawAnswer.from_value(filled)
-        return cls(raw.vid, raw.id, raw.gt, raw.predict, raw.image_size)
+        return cls(raw.vid, raw.id, raw.gt, raw.predict, raw.image_size, "prompt" not in value)
 
 
 FORMATS = ("auto", "elysium", "answers", "lasot", "otb", "trackingnet", "got10k", "mot")
-_TEXTS = ("lasot", "otb", "trackingnet")  # one file of boxes a sequence
+_BESIDE = ("_time", "_object_presence_scores", "_scores", "_all_boxes", "_all_scores")
 
 
 def import_results(
@@ -68,7 +69,7 @@ def import_results(
     if kind == "elysium":
         return list(read_results(path))
     if kind == "answers":
-        return from_answers(path)
+        return from_answers(path, truths)
     found = list(_from_texts(path, kind, truths, box_format, origin))
     if not found:
         names = ", ".join(repr(id) for id in list(truths)[:3])
@@ -103,16 +104,21 @@ def guess_format(path: Path) -> str:
     return "answers" if "predict" in value and "boxes_xyxy" not in value else "elysium"
 
 
-def from_answers(path: Path) -> list[Result]:
+def from_answers(path: Path, truths: Mapping[str, Truth] | None = None) -> list[Result]:
     """Answers with the published keys, of clips ("id|0") or merged, as boxes; clips are merged as the released code
-    does, and frames without a box are NaN. Raises InputError for an answer without the size of its frames."""
+    does, and frames without a box are NaN. Per cents become pixels of the truth's frame, or of ``image_size``.
+
+    Raises InputError for an answer without the size of its frames.
+    """
     answers = list(read_lines(path, _Said))
     _check_sizes(path, answers)
-    merged = _merged(answers)
-    return [
-        Result(str(record["id"]), str(record["vid"]), boxes_of(record["predict"], record["gt"], record["image_size"]))
-        for record in merged
-    ]
+    results = []
+    for record in _merged(answers):
+        id = str(record["id"])
+        truth = (truths or {}).get(id)
+        size = record["image_size"] if truth is None else truth.resolution_wh
+        results.append(Result(id, str(record["vid"]), boxes_of(record["predict"], record["gt"], size)))
+    return results
 
 
 def published_of(path: Path) -> PublishedScores:
@@ -124,17 +130,13 @@ def published_of(path: Path) -> PublishedScores:
 
 def _merged(answers: Sequence[_Said]) -> list[dict[str, Any]]:
     records = [asdict(answer) for answer in answers]
-    return merge_published(records) if all(_is_clip(answer) for answer in answers) else records
+    return records if any(answer.whole for answer in answers) else merge_published(records)
 
 
 def _check_sizes(path: Path, answers: Sequence[_Said]) -> None:
     unsized = next((answer.id for answer in answers if answer.image_size is None), None)
     if unsized is not None:
         raise InputError(f"{path}: the answer {unsized!r} has no image_size", "Its boxes have no pixels without it.")
-
-
-def _is_clip(answer: _Said) -> bool:
-    return answer.id.rpartition("|")[2].isdigit() and "|" in answer.id
 
 
 def boxes_of(text: str, truth: str, size: Sequence[int]) -> FloatArray:
@@ -157,12 +159,23 @@ def _from_texts(path: Path, kind: str, truths: Mapping[str, Truth], box_format: 
             boxes, seconds = found
             pixels = to_pixels(boxes, box_format, truth.resolution_wh, origin)
             yield Result(id, boxes_xyxy=pixels, seconds=seconds, num_frames=len(boxes) if seconds else 0)
-    if known and kind in _TEXTS:
-        strangers = sorted({file.stem for file in path.glob("*.txt")} - known)
+    if known:
+        strangers = sorted(name for name in _names(path, kind) if name not in known)
         if strangers:
             names = ", ".join(repr(name) for name in strangers[:3])
             told = f"{str(path)!r} has results for {names}, of which the annotations know nothing"
             raise InputError(told, "Give the annotations that the results were made for, or take these files away.")
+
+
+def _names(path: Path, kind: str) -> Iterator[str]:
+    """The sequences that a folder has results for. pytracking puts times and other columns beside the boxes."""
+    if kind == "got10k":
+        yield from (file.parent.name for file in path.glob("*/*_001.txt"))
+        return
+    stems = {file.stem for file in path.glob("*.txt")}
+    for stem in stems:
+        if not any(stem.endswith(end) and stem.removesuffix(end) in stems for end in _BESIDE):
+            yield stem
 
 
 def _one_text(path: Path, kind: str, id: str, num_frames: int) -> tuple[FloatArray, float] | None:
@@ -178,6 +191,8 @@ def _one_text(path: Path, kind: str, id: str, num_frames: int) -> tuple[FloatArr
     if kind != "mot":
         return read_boxes(file), 0.0
     tracks = read_mot(file, num_frames=num_frames)
+    if not tracks:
+        return np.full((num_frames, 4), np.nan), 0.0  # it was never found
     if len(tracks) != 1:
         raise InputError(f"{file} has {len(tracks)} objects", "A sequence has one: write a file for each.")
     return next(iter(tracks.values())).boxes_xywh, 0.0

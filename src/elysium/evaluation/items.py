@@ -92,6 +92,10 @@ def _items(record: Record, task: str, text_key: str) -> Iterator[Item]:
         return
     if record.vqa is not None or not record.box:
         raise InputError(f"Record {record.id!r} has no box for each frame, which {task} needs", "Leave it out.")
+    if record.frame_size is None:
+        raise InputError(
+            f"Record {record.id!r} has no frame_size, so its boxes have no pixels", "Give width and height."
+        )
     words = texts_of(record, text_key) if task != "SOT" else ()
     asked = words[0] if task in ("RSOT", "REC") else ""
     yield Item(str(record.id), record, asked, words if task in ("Video-REG", "REG") else ())
@@ -99,9 +103,9 @@ def _items(record: Record, task: str, text_key: str) -> Iterator[Item]:
 
 def texts_of(record: Record, key: str) -> tuple[str, ...]:
     """The texts under a key of a record, which may be one of ours. Raises InputError if there are none."""
-    value = getattr(record, key, None)
-    texts = [value] if isinstance(value, str) else value
-    said = [text.strip() for text in texts or () if isinstance(text, str) and text.strip()] if texts else []
+    value = record.model_dump().get(key) if key not in ("frames", "metadata") else None
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    said = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
     if not said:
         raise InputError(
             f"Record {record.id!r} has no words under {key!r}",
@@ -114,12 +118,19 @@ def _questions(record: Record) -> Iterator[Item]:
     """Each round of a chat; without images in its text, the frames of the record are what it is about."""
     if record.vqa is None:
         raise InputError(f"Record {record.id!r} has no vqa, which VideoQA needs", "Leave it out.")
-    rounds = list(zip(record.vqa[::2], record.vqa[1::2], strict=False))
+    turns = [turn for turn in record.vqa if turn.from_ != "system"]
+    rounds = list(zip(turns[::2], turns[1::2], strict=False))
+    sides = ["human", "gpt"] * len(rounds)
+    if not rounds or [_SIDES.get(turn.from_) for turn in turns] != sides:
+        raise InputError(f"The chat of record {record.id!r} is not question and answer in turn", "Leave it out.")
     for number, (human, gpt) in enumerate(rounds):
         if human.box or record.box:
             raise InputError(f"Record {record.id!r} asks about boxes, which VideoQA does not", "Leave it out.")
         id = str(record.id) if len(rounds) == 1 else f"{record.id}|{number}"
         yield Item(id, record, _without_marks(human), (gpt.value.strip(),))
+
+
+_SIDES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 
 
 def _without_marks(turn: Turn) -> str:

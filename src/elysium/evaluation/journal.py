@@ -43,8 +43,10 @@ class Line(Protocol):
 LineT = TypeVar("LineT", bound=Line)
 
 
-def read_lines(path: AnyPath, kind: type[LineT]) -> Iterator[LineT]:
+def read_lines(path: AnyPath, kind: type[LineT], *, may_be_empty: bool = False) -> Iterator[LineT]:
     """The lines of a file, one at a time. A last line cut off by a kill is left out with a warning.
+
+    ``may_be_empty``: a file without a whole line is none to complain about.
 
     Raises:
         SourceError: the file cannot be read. InputError: a line that is none of ``kind`` or has the id of an earlier
@@ -56,7 +58,7 @@ def read_lines(path: AnyPath, kind: type[LineT]) -> Iterator[LineT]:
             told = f"{os.fspath(path)}, line {number}: the id {line.id!r} is that of line {seen[line.id]} already"
             raise InputError(told, "Take one of the two out: each counts once.")
         yield line
-    if not seen:
+    if not seen and not may_be_empty:
         raise InputError(f"{os.fspath(path)!r} holds no result", "Run the evaluation first.")
 
 

@@ -88,10 +88,11 @@ class Tracking:
         found = self.model.track(paths, on_answer=said.append, **target, **self.options)
         seconds = time.perf_counter() - began
         track = found.tracks[0]
-        boxes, notes = to_record_pixels(track.boxes_xyxy, found.resolution_wh, item)
+        boxes, scores = _filled(track.boxes_xyxy, len(paths)), _filled(track.scores, len(paths))
+        boxes, notes = to_record_pixels(boxes, found.resolution_wh, item)
         answers = tuple(self._raw(item, track, number, one, found.resolution_wh) for number, one in enumerate(said))
         notes = (*notes, *track.notes, *found.warnings)
-        return Result(item.id, str(record.vid), boxes, track.scores, None, seconds, len(boxes), answers, notes)
+        return Result(item.id, str(record.vid), boxes, scores, None, seconds, len(track), answers, notes)
 
     def _raw(self, item: Item, track: Track, number: int, said: ClipAnswer, size: tuple[int, int]) -> RawAnswer:
         """The answer as it was written; if the model saw a window, the boxes that it means in the whole frame."""
@@ -99,8 +100,15 @@ class Tracking:
         text = said.text if all(affine == whole for affine in said.affines) else _written(track, said.frames, size)
         return RawAnswer(
             f"{item.record.vid}|{number}", f"{item.id}|{number}", question_of(said.prompt), said.prompt,
-            boxes_text(item.record, said.frames), text, size,
+            boxes_text(item.record, said.frames), text, item.record.frame_size or size,
         )  # fmt: skip
+
+
+def _filled(values: FloatArray, length: int) -> FloatArray:
+    """(T, ...) -> (length, ...), NaN for the frames after a track's end (the lost policy `stop`)."""
+    filled = np.full((length, *values.shape[1:]), np.nan)
+    filled[: len(values)] = values
+    return filled
 
 
 def _written(track: Track, frames: Sequence[int], size: tuple[int, int]) -> str:
@@ -192,6 +200,8 @@ class InWords:
     task: str
 
     def __call__(self, item: Item) -> Result:
+        if self.task != "VideoQA":
+            first_box(item)  # which must be one, for REC to be right or wrong
         paths = [self.images / name for name in item.record.frames]
         heard, asked = _Ear(self.model.engine), copy.copy(self.model)
         asked.engine = heard  # type: ignore[assignment]  # an engine that remembers what it was asked
@@ -245,10 +255,12 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def first_box(item: Item) -> FloatArray:
-    """(4,) in 0..1: the box of the first frame. Raises InputError if the object is not there."""
+    """(4,) in 0..1: the box of the first frame. Raises InputError if the object is not there, or its box is none."""
     box: FloatArray = item.record.boxes_xyxyn[0]
     if np.isnan(box).any():
         raise InputError("the object is absent in the first frame", "There is no box to start from: leave it out.")
+    if not (box[2:] > box[:2]).all():
+        raise InputError("the box of the first frame has no width or no height", "Leave it out.")
     return box
 
 

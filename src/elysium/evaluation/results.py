@@ -68,6 +68,8 @@ class Result:
         boxes, scores = value.get("boxes_xyxy"), value.get("scores")
         if boxes is None and not isinstance(value.get("text"), str):
             raise ValueError("has neither boxes_xyxy nor text")
+        if any(not isinstance(value.get(key) or [], list) for key in ("scores", "answers", "notes")):
+            raise ValueError("has scores, answers or notes that are no list")
         return cls(
             id=value["id"],
             vid=str(value.get("vid", "")),
@@ -99,18 +101,18 @@ def boxes_array(rows: Any) -> FloatArray:
     return np.array([nothing if row is None else row for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def read_results(path: AnyPath) -> Iterator[Result]:
+def read_results(path: AnyPath, *, may_be_empty: bool = False) -> Iterator[Result]:
     """The results of a file, or of a run's folder with those of a run that was stopped; each id once.
 
     Raises SourceError or InputError as `journal.read_lines` does.
     """
     seen: set[str] = set()
     for file in result_files(path):
-        for result in read_lines(file, Result):
+        for result in read_lines(file, Result, may_be_empty=True):
             if result.id not in seen:
                 seen.add(result.id)
                 yield result
-    if not seen:
+    if not seen and not may_be_empty:
         raise InputError(f"{str(path)!r} holds no result", "Run the evaluation first.")
 
 
@@ -124,8 +126,7 @@ def result_files(path: AnyPath) -> list[Path]:
 
 def join_parts(folder: Path, order: Iterable[str]) -> None:
     """Write ``results.jsonl`` and ``answers.jsonl`` in the order of the ids ``order``, and take the parts away."""
-    files = result_files(folder)
-    places: dict[str, Result] = {result.id: result for result in read_results(folder)} if files else {}
+    places = {result.id: result for result in read_results(folder, may_be_empty=True)}
     ordered = [places[id] for id in order if id in places]
     with atomic_path(folder / RESULTS) as path, path.open("w", encoding="utf-8") as file:
         file.writelines(result.to_json() + "\n" for result in ordered)

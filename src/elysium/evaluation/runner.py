@@ -1,7 +1,7 @@
 """One evaluation run: every item once, whatever is killed on the way, by one process or many.
 
 Knows the order of things: read the items, refuse a folder of another run, answer what is not answered yet, join, list
-failures. Knows nothing about how an item is answered (`predictors.py`) or scored (`scores.py`).
+failures. Knows nothing about how an item is answered (`predictors.py`) or scored (`figures.py`).
 
 Item ``i`` belongs to worker ``i mod workers``, so workers need not talk to each other; each writes to a journal of its
 own. Under ``torchrun`` the workers are its processes.
@@ -9,30 +9,31 @@ own. Under ``torchrun`` the workers are its processes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 import platform
+import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 from typing import Any, TypeAlias
 
-from elysium.data.convert.sequences import sequence_folders, truth_file
 from elysium.data.records import Problem
 from elysium.errors import ElysiumError, InputError, OutputError
 from elysium.evaluation.baselines import build_baseline, is_baseline
-from elysium.evaluation.items import Item, check_images, read_items
+from elysium.evaluation.items import DEFAULT_TEXT_KEY, Item, check_images, read_items
 from elysium.evaluation.journal import Journal
 from elysium.evaluation.predictors import Predictor, build_predictor, check_pair
-from elysium.evaluation.results import FAILURES, PARTS, RUN, Result, join_parts, read_results, result_files
-from elysium.evaluation.runs import lenient, read_failures
+from elysium.evaluation.results import FAILURES, PARTS, RUN, Result, join_parts, read_results
+from elysium.evaluation.runs import lenient, read_failures, sha256
 from elysium.files import atomic_write_text, ensure_folder
 
 Report: TypeAlias = Callable[[str, str | None], None]
@@ -43,13 +44,16 @@ _SAME = (
     "model",
     "model_sha256",
     "annotations_sha256",
+    "images",
     "protocol",
     "text_key",
     "limit",
     "max_frames",
     "options",
+    "dtype",
 )
 _FAILED = ".failures"
+_LONG = timedelta(days=30)  # shares of sequences differ in length, and torch's default of 30 minutes is soon over
 _PACKAGES = ("elysium-video", "torch", "transformers", "numpy", "av", "opencv-contrib-python-headless")
 
 
@@ -72,7 +76,7 @@ class Settings:
     model: str
     output: Path
     protocol: str = "standard"
-    text_key: str = "object_description"
+    text_key: str = DEFAULT_TEXT_KEY
     limit: int | None = None
     max_frames: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -107,20 +111,20 @@ def begin(settings: Settings, command: Sequence[str] = ()) -> list[Item]:
     _refuse_other(settings.output / RUN, facts)
     if not (settings.output / RUN).exists():
         atomic_write_text(settings.output / RUN, json.dumps(facts, indent=2) + "\n")
-    for stale in (settings.output / PARTS).glob(f"*{_FAILED}"):  # of a run that was killed: those items come again
-        stale.unlink()
     return items
 
 
 def describe_run(settings: Settings, command: Sequence[str]) -> dict[str, Any]:
     """What ``run.json`` says: the settings, what the files were, with what it was run."""
-    values = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+    values = {
+        key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(settings).items()
+    }
     del values["output"]
     return {
         **values,
         "annotations_sha256": sha256(settings.annotations),
         "model_sha256": model_sha256(settings.model),
-        "command": " ".join(command),
+        "command": shlex.join(command),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
@@ -135,24 +139,14 @@ def _version(name: str) -> str:
 
 
 def model_sha256(model: str) -> str | None:
-    """Of the weights of a bundled model or a folder; None for baselines and for models of the hub."""
+    """Of the weights of a bundled model, a folder or NanoTrack; None for other baselines and for models of the hub."""
     from elysium.inference.loading import WEIGHT_FILES, locate
 
     if is_baseline(model):
-        return None
+        networks = sorted(Path(model.partition(":")[2]).expanduser().glob("*.onnx")) if ":" in model else []
+        return "+".join(sha256(path) for path in networks) or None
     folder = Path(locate(model))
     return next((sha256(folder / name) for name in WEIGHT_FILES if (folder / name).is_file()), None)
-
-
-def sha256(path: Path) -> str:
-    """Of a file, read in pieces; of a folder of sequences, of their boxes."""
-    digest = hashlib.sha256()
-    for part in [truth_file(folder) for folder in sequence_folders(path)] if path.is_dir() else [path]:
-        assert part is not None  # sequence_folders has looked
-        with part.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 def _refuse_other(path: Path, facts: dict[str, Any]) -> None:
@@ -170,7 +164,7 @@ def _refuse_other(path: Path, facts: dict[str, Any]) -> None:
 
 def done_before(settings: Settings) -> set[str]:
     """The ids that have results already."""
-    return {result.id for result in read_results(settings.output)} if result_files(settings.output) else set()
+    return {result.id for result in read_results(settings.output, may_be_empty=True)}
 
 
 def work(settings: Settings, items: Sequence[Item], worker: int, workers: int, report: Report) -> None:
@@ -179,32 +173,54 @@ def work(settings: Settings, items: Sequence[Item], worker: int, workers: int, r
     share = [item for i, item in enumerate(items) if i % workers == worker and item.id not in done]
     if not share:
         return
-    predictor = load_predictor(settings)
+    predictor = load_predictor(settings, worker)
     failures: list[dict[str, str]] = []
+    listed = settings.output / PARTS / f"{worker}{_FAILED}"
     with Journal(settings.output / PARTS / f"{worker}.jsonl", Result) as journal:
+        listed.unlink(missing_ok=True)  # of a run that was killed: those items come again
         for item in share:
-            try:
-                result = predictor(item)
-            except ElysiumError as error:
-                failures.append({"id": item.id, "error": str(error)})
-                _write_lines(settings.output / PARTS / f"{worker}{_FAILED}", failures)
-                report(item.id, str(error))
-                continue
-            journal.write(result)
-            report(item.id, None)
+            result, problem = attempt(predictor, item)
+            if result is not None:
+                journal.write(result)
+            else:
+                failures.append({"id": item.id, "error": str(problem)})
+                _write_lines(listed, failures)
+            report(item.id, problem)
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """The model or baseline of the settings, loaded."""
+def attempt(predictor: Predictor, item: Item) -> tuple[Result | None, str | None]:
+    """The answer to an item, or what went wrong. Whatever it was (OpenCV's trackers have errors of their own), it must
+    not keep the others from being answered."""
+    try:
+        return predictor(item), None
+    except ElysiumError as error:
+        return None, str(error)
+    except MemoryError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        return None, f"{type(error).__name__}: {first}"
+
+
+def load_predictor(settings: Settings, worker: int = 0) -> Predictor:
+    """The model or baseline of the settings, loaded; with several GPUs, on the one of this worker."""
     published = settings.protocol == "published"
     if is_baseline(settings.model):
         return build_predictor(settings.task, settings.model, settings.images, published=published)
     from elysium.inference.pipelines import Elysium
 
     model = Elysium.from_pretrained(
-        settings.model, device=settings.device, dtype=settings.dtype, threads=settings.threads
+        settings.model, device=device_of(settings.device, worker), dtype=settings.dtype, threads=settings.threads
     )
     return build_predictor(settings.task, model, settings.images, published=published, **settings.options)
+
+
+def device_of(device: str, worker: int) -> str:
+    """The device of a worker: with "auto" and several GPUs, one after the other (under torchrun the launcher's own)."""
+    import torch
+
+    count = torch.cuda.device_count() if device == "auto" else 0
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', worker)) % count}" if count > 1 else device
 
 
 def work_in_processes(settings: Settings, items: Sequence[Item], workers: int, report: Report) -> None:
@@ -241,12 +257,21 @@ def work_in_processes(settings: Settings, items: Sequence[Item], workers: int, r
 def _child(
     settings: Settings, items: Sequence[Item], worker: int, workers: int, told: Queue[tuple[str | None, str | None]]
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(settings, items, worker, workers, lambda id, problem: told.put((id, problem)))
     except ElysiumError as error:
         told.put((None, str(error)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on alone, and hold its journal."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def distributed() -> tuple[int, int] | None:
@@ -256,19 +281,26 @@ def distributed() -> tuple[int, int] | None:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def join_group() -> None:
+    """Under torchrun: meet the other processes."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=_LONG)
+
+
 def wait_for_all() -> None:
     """Under torchrun: until every process has come here."""
     import torch.distributed as dist
 
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
     dist.barrier()
+    dist.destroy_process_group()
 
 
 def finish(settings: Settings, items: Sequence[Item]) -> list[dict[str, str]]:
     """Join the parts; list and return the failures of this run (the list goes when there are none)."""
-    parts = sorted((settings.output / PARTS).glob(f"*{_FAILED}"))
-    failures = [failure for part in parts for failure in read_failures(part)]
+    parts, done = sorted((settings.output / PARTS).glob(f"*{_FAILED}")), done_before(settings)
+    failures = [failure for part in parts for failure in read_failures(part) if failure["id"] not in done]
     for part in parts:
         part.unlink()
     join_parts(settings.output, (item.id for item in items))
@@ -280,4 +312,4 @@ def finish(settings: Settings, items: Sequence[Item]) -> list[dict[str, str]]:
 
 
 def _write_lines(path: Path, values: Sequence[dict[str, str]]) -> None:
-    atomic_write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    atomic_write_text(path, "".join(json.dumps(value) + "\n" for value in values))

@@ -5,16 +5,18 @@ Knows the files of a run and how its figures are made anew. Knows nothing about 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elysium.data.convert.sequences import label_files, sequence_folders
 from elysium.data.records import Problem
 from elysium.errors import InputError, SourceError
 from elysium.evaluation.figures import Figures, Judge, compute_figures
-from elysium.evaluation.items import Item, check_task, read_items
+from elysium.evaluation.items import DEFAULT_TEXT_KEY, Item, check_task, read_items
 from elysium.evaluation.journal import Journal, read_lines
 from elysium.evaluation.judge import Endpoint, Verdict, judge_one
 from elysium.evaluation.results import FAILURES, RUN, SCORES, Result, read_results
@@ -52,6 +54,11 @@ class Run:
         """
         facts = read_facts(folder)
         source = annotations or Path(facts["annotations"])
+        if annotations is None and facts.get("annotations_sha256") != sha256(source):
+            raise InputError(
+                f"{source} has changed since {folder} was made",
+                f"Run the evaluation again, or say --annotations {source} to score by what it is now.",
+            )
         items = read_items(
             source, facts["task"], text_key=facts["text_key"], limit=facts["limit"], max_frames=facts["max_frames"],
             on_problem=lenient,
@@ -66,7 +73,7 @@ class Run:
     @property
     def name(self) -> str:
         """What legends call it: the model, and the protocol where it is not the standard one."""
-        name = Path(str(self.facts["model"])).name or str(self.facts["model"])
+        name = Path(str(self.facts["model"]).removeprefix("nanotrack:")).name or str(self.facts["model"])
         return name if self.facts["protocol"] == "standard" else f"{name} ({self.facts['protocol']})"
 
     def figures(self, scoring: Scoring, judge: Judge | None = None) -> Figures:
@@ -76,6 +83,27 @@ class Run:
             self.task, self.items, self.results, convention=scoring.convention, count_first=scoring.count_first,
             published=published, java=scoring.java, judge=judge,
         )  # fmt: skip
+
+
+def sha256(path: Path) -> str:
+    """Of a file, read in pieces; of a folder of sequences, of the names and of what is said about them.
+
+    Raises SourceError if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    parts = [path]
+    if path.is_dir():
+        folders = sequence_folders(path)
+        digest.update("\n".join(folder.name for folder in folders).encode())
+        parts = [part for folder in folders for part in label_files(folder)]
+    try:
+        for part in parts:
+            with part.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+    except OSError as error:
+        raise SourceError(f"Cannot read {str(path)!r}: {error.strerror or error}", "Check the path.") from error
+    return digest.hexdigest()
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -94,15 +122,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not the record of a run", "Run the evaluation again.") from error
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}", "Run the evaluation again.")
-    facts["task"] = check_task(facts["task"])
-    return {"text_key": "object_description", "limit": None, "max_frames": None, **facts}
+    facts["task"] = check_task(str(facts["task"]))
+    return {"text_key": DEFAULT_TEXT_KEY, "limit": None, "max_frames": None, **facts}
 
 
 def read_failures(path: Path) -> list[dict[str, str]]:
     """The failures that a file lists; none if it is not there."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        failures = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON lines", "Take it away: it lists failures, and no results.") from error
+    return [failure for failure in failures if isinstance(failure, dict)]
 
 
 @dataclass(frozen=True)
@@ -168,6 +200,8 @@ def per_item(scores: Mapping[str, Any], metric: str | None = None) -> tuple[str,
     """The name of a metric and its value for each sequence or item of a `scores.json`; the task's main metric by
     default. Raises InputError for a metric that it does not have."""
     rows: dict[str, dict[str, Any]] = scores.get("sequences") or scores.get("per_item") or {}
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise InputError("The scores are not those of `elysium score`", "Score the run again.")
     names = sorted(
         {name for row in rows.values() for name, value in row.items() if isinstance(value, int | float | None)}
     )
@@ -186,5 +220,5 @@ _MAIN = ("auc", "iou", "right", "cider", "meteor")
 def lenient(problem: Problem) -> None:
     """Lesser defects (a true box that sticks out of its frame) are borne; what makes a record unusable is not: leaving
     it out would change the benchmark. Raises InputError."""
-    if problem.fatal and not problem.torn:
+    if problem.fatal or problem.torn:
         raise InputError(str(problem), "Mend this record or take it out.")

@@ -4,8 +4,10 @@
     <root>/<name>/groundtruth.txt  (or groundtruth_rect.txt): left, top, width, height in pixels, one line a frame
     <root>/<name>/meta.json  (optional): "object", words for it; "benchmark"; "attributes", a list of names
 
-A line of zeros or NaN says that the object is absent. Boxes of OTB count pixels from 1 (they come from MATLAB), which
-is told by "benchmark", and are shifted. Knows nothing about models or metrics.
+A sequence may also lie one folder deeper (LaSOT's ``airplane/airplane-1``). The object is absent where the line of its
+box is zeros or NaN, and where the benchmark says so: ``full_occlusion.txt`` and ``out_of_view.txt`` (LaSOT),
+``cover.label`` of 0 or, without it, ``absence.label`` of 1 (GOT-10k). Boxes of OTB count pixels from 1 (they come from
+MATLAB), which is told by "benchmark", and are shifted. Knows nothing about models or metrics.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.boxes import FloatArray
 from elysium.data.records import Record
 from elysium.errors import InputError, SourceError
+from elysium.video import natural_key
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TRUTHS = ("groundtruth.txt", "groundtruth_rect.txt")
@@ -44,7 +48,15 @@ def sequence_folders(root: Path) -> list[Path]:
     """Raises SourceError if ``root`` is no folder."""
     if not root.is_dir():
         raise SourceError(f"There is no folder {str(root)!r}", "Check the path.")
-    return sorted(path for path in root.iterdir() if path.is_dir() and truth_file(path) is not None)
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    deeper = (path for folder in folders if truth_file(folder) is None for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in (*folders, *deeper) if truth_file(path) is not None)
+
+
+def label_files(folder: Path) -> list[Path]:
+    """Everything that is said about a sequence, in files."""
+    names = (*_TRUTHS, "meta.json", "full_occlusion.txt", "out_of_view.txt", "cover.label", "absence.label")
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def truth_file(folder: Path) -> Path | None:
@@ -59,9 +71,13 @@ def _record(root: Path, folder: Path) -> Record:
     boxes = _boxes(file)
     if len(boxes) != len(frames):
         raise InputError(f"{file} has {len(boxes)} boxes for {len(frames)} images", "They must be as many.")
+    boxes[_marked_absent(folder, len(boxes))] = np.nan
     boxes[:, :2] -= 1 if str(meta.get("benchmark", "")).upper().startswith("OTB") else 0
-    with Image.open(frames[0]) as image:
-        size = image.size
+    try:
+        with Image.open(frames[0]) as image:
+            size = image.size
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Cannot read the image {frames[0]}", "Mend it or take the sequence away.") from error
     xyxyn = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) / np.tile(size, 2)
     absent = np.isnan(xyxyn).any(axis=1).tolist()
     words = str(meta.get("object", ""))
@@ -77,7 +93,8 @@ def _record(root: Path, folder: Path) -> Record:
 def _frames(folder: Path) -> list[Path]:
     for place in (folder / "frames", folder / "img", folder):
         if place.is_dir():
-            found = sorted(path for path in place.iterdir() if path.suffix.lower() in _IMAGES)
+            shown = (path for path in place.iterdir() if not path.name.startswith("."))
+            found = sorted((path for path in shown if path.suffix.lower() in _IMAGES), key=natural_key)
             if found:
                 return found
     raise SourceError(f"{folder} holds no images", "They belong into frames/ or img/.")
@@ -96,14 +113,40 @@ def _meta(folder: Path) -> dict[str, Any]:
 
 def _boxes(path: Path) -> FloatArray:
     """(T, 4) left, top, width, height as in the file; NaN for an absent object."""
-    lines = [
-        line.replace(",", " ").split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-    ]
     try:
-        boxes = np.array([[float(number) for number in line] for line in lines], dtype=np.float64)
+        boxes = np.array(_number_lines(path), dtype=np.float64)
     except ValueError as error:
         raise InputError(f"{path} holds something else than four numbers a line", "Mend it.") from error
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f"{path} holds something else than four numbers a line", "Mend it.")
-    boxes[(boxes[:, 2:] <= 0).any(axis=1)] = np.nan
+    boxes[~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
     return boxes
+
+
+def _number_lines(path: Path) -> list[list[float]]:
+    """Raises ValueError (of which an encoding error is one) for anything but numbers."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [[float(number) for number in line.replace(",", " ").split()] for line in lines if line.strip()]
+
+
+def _marked_absent(folder: Path, num_frames: int) -> NDArray[np.bool_]:
+    """(T,) where the benchmark's own files say that the object cannot be seen."""
+    absent = np.zeros(num_frames, dtype=np.bool_)
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        absent |= _labels(folder / name, num_frames, 0.0) == 1
+    if (folder / "cover.label").is_file():
+        return absent | (_labels(folder / "cover.label", num_frames, 8.0) == 0)
+    return absent | (_labels(folder / "absence.label", num_frames, 0.0) == 1)
+
+
+def _labels(path: Path, num_frames: int, default: float) -> FloatArray:
+    """(T,) one number a frame, in lines or in one line; all ``default`` if there is no such file."""
+    if not path.is_file():
+        return np.full(num_frames, default)
+    try:
+        values = np.array([value for line in _number_lines(path) for value in line], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path} holds something else than numbers", "Mend it or take it away.") from error
+    if len(values) != num_frames:
+        raise InputError(f"{path} has {len(values)} numbers for {num_frames} frames", "They must be as many.")
+    return values
