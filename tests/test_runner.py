@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,92 @@ def test_killed_and_started_again_gives_the_same(benchmark_file: Path, tmp_path:
         for row in scores["sequences"].values():
             del row["fps"]
     assert whole == cut
+
+
+def test_killed_in_its_first_line_it_starts_again(benchmark_file: Path, tmp_path: Path):
+    assert evaluate(benchmark_file, tmp_path / "whole") == 0
+    (tmp_path / "cut" / "parts").mkdir(parents=True)
+    (tmp_path / "cut" / "parts" / "0.jsonl").write_text('{"id": "seq_0", "vid": "se')
+    with pytest.warns(UserWarning, match="cut off in the middle"):
+        assert evaluate(benchmark_file, tmp_path / "cut") == 0
+    assert comparable(tmp_path / "cut") == comparable(tmp_path / "whole")
+
+
+def test_workers_end_with_a_killed_parent(benchmark_file: Path, tmp_path: Path):
+    """Else they would go on alone, and whoever starts again would be told to wait for them."""
+    script = tmp_path / "slow.py"  # spawned workers import the main module again: its patches reach them
+    script.write_text(SLOW.format(tests=TESTS).replace("from elysium.cli.main", "if __name__ != '__main__':\n"
+                      "    sys.exit = lambda code: None\nfrom elysium.cli.main").replace(
+                      "sys.exit(main(sys.argv[1:]))", "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))"))
+    command = ["eval", "SOT", "--annotations", str(benchmark_file), "--images", str(benchmark_file.parent / "frames"),
+               "--model", "hold", "--output", str(tmp_path / "cut"), "--quiet", "--workers", "1"]  # fmt: skip
+    many = write_benchmark(tmp_path / "many", sequences=8, frames=2)
+    command[3], command[5] = str(many), str(many.parent / "frames")
+    command[-1] = "2"
+    process = subprocess.Popen([sys.executable, str(script), *command], env={**os.environ, "PYTHONPATH": SRC},
+                               stdout=subprocess.PIPE)  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == b"third\n"  # a worker stays in its third item
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(100):  # until both are gone, and with them their locks
+        if evaluate(many, tmp_path / "cut") == 0:
+            break
+        time.sleep(0.1)
+    assert [line["id"] for line in comparable(tmp_path / "cut")] == [f"seq_{i}" for i in range(8)]
+
+
+def test_all_failed_is_said(benchmark_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for image in (benchmark_file.parent / "frames").glob("*/004.png"):
+        image.write_bytes(b"no image")
+    assert evaluate(benchmark_file, tmp_path / "run") == 1
+    assert "all 4 items failed: see" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_fails_one_item(benchmark_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from elysium.evaluation import predictors
+
+    def fail(tracker, frames, box):
+        raise RuntimeError("bad_alloc\nmore") if abs(box[0] - 8) < 1e-9 and next(calls) == 1 else KeyError("x")
+
+    calls = iter(range(9))
+    monkeypatch.setattr(predictors, "track_boxes", fail)
+    assert evaluate(benchmark_file, tmp_path / "run") == 1
+    failures = [json.loads(line) for line in (tmp_path / "run" / "failures.jsonl").read_text().splitlines()]
+    assert failures[1] == {"id": "seq_1", "error": "RuntimeError: bad_alloc"}
+    assert failures[0] == {"id": "seq_0", "error": "KeyError: 'x'"}
+
+
+def test_changed_annotations_are_noticed(benchmark_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert evaluate(benchmark_file, tmp_path / "run") == 0
+    benchmark_file.write_text(benchmark_file.read_text().replace('"made"', '"other"'))
+    assert run("score", tmp_path / "run") == 2 and "has changed since" in capsys.readouterr().err
+    assert run("score", tmp_path / "run", "--annotations", benchmark_file) == 0
+    assert run("report", tmp_path / "run") == 2
+    cut = benchmark_file.read_bytes()[:-40]
+    benchmark_file.write_bytes(cut)
+    assert evaluate(benchmark_file, tmp_path / "new") == 2 and not (tmp_path / "new").exists()
+
+
+def test_runs_that_are_not_alike_are_not_compared(
+    benchmark_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, options in (("a", ()), ("b", ("--no-count-first",)), ("c", ("--max-frames", 2)), ("d", ("--limit", 3))):
+        assert evaluate(benchmark_file, tmp_path / name, *options) == 0
+    assert run("compare", tmp_path / "a", tmp_path / "b") == 2 and "count_first is True" in capsys.readouterr().err
+    assert run("compare", tmp_path / "a", tmp_path / "c") == 2
+    assert "different frames of 'seq_0'" in capsys.readouterr().err
+    assert run("compare", tmp_path / "a", tmp_path / "d", "--json") == 0
+    told = capsys.readouterr()
+    value = json.loads(told.out)
+    assert value["num_sequences"] == 3 and value["runs"][1]["difference_to_first"]["mean"] == 0.0
+    assert "1 sequences for which not all runs have a figure are left out" in told.err
+
+
+def test_a_track_that_ends_is_filled_up(benchmark_file: Path, tmp_path: Path):
+    """The lost policy `stop` ends tracks; what is not there counts as missed."""
+    assert evaluate(benchmark_file, tmp_path / "run", "--lost-policy", "stop", "--threads", 1, "--clip-length", 2,
+                    model="nano") == 0  # fmt: skip
+    assert all(len(result.boxes_xyxy) == 5 for result in read_results(tmp_path / "run"))
 
 
 def test_what_is_done_is_not_done_again(benchmark_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

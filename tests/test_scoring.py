@@ -190,3 +190,54 @@ def test_guessing_formats(tmp_path: Path):
         (tmp_path / "x").write_text(text)
         with pytest.raises(InputError, match=told):
             guess_format(tmp_path / "x")
+
+
+def test_other_columns_are_no_sequences_and_strangers_are_told(tmp_path: Path):
+    annotations = write_benchmark(tmp_path / "data", sequences=1)
+    truths = {"seq_0": Truth.from_record(read_items(annotations, "SOT")[0].record)}
+    rows = "".join("1,2,3,4\n" for _ in range(5))
+    for name in ("seq_0.txt", "seq_0_time.txt", "seq_0_object_presence_scores.txt"):
+        (tmp_path / "r").mkdir(exist_ok=True)
+        (tmp_path / "r" / name).write_text(rows)
+    assert [one.id for one in import_results(tmp_path / "r", truths)] == ["seq_0"]
+    for name in ("seq_0", "stranger"):
+        (tmp_path / "g" / name).mkdir(parents=True)
+        (tmp_path / "g" / name / f"{name}_001.txt").write_text(rows)
+    with pytest.raises(InputError, match="results for 'stranger'"):
+        import_results(tmp_path / "g", truths)
+
+
+@pytest.mark.parametrize("format", ["mot", "lasot"])
+def test_an_export_stays_in_its_folder(format: str, tmp_path: Path):
+    from elysium.cli.score import export_boxes
+
+    rows = [("fine", np.array([[0.0, 0, 1, 1]]), None), ("../x", np.array([[0.0, 0, 1, 1]]), None)]
+    with pytest.raises(InputError, match=r"'../x' is no name"):
+        export_boxes([(format, tmp_path / "out")], rows)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "x.txt").exists()
+
+
+def test_answers_that_miss_frames_have_no_published_figures(tmp_path: Path):
+    from elysium.evaluation.raw import RawAnswer
+
+    items = read_items(write_benchmark(tmp_path / "data", sequences=1), "SOT")
+    answer = RawAnswer("seq_0|0", "seq_0|0", "", "", "Frame 1: [1,1,2,2]", "Frame 1: [1,1,2,2]", (64, 48))
+    found = Result("seq_0", boxes_xyxy=np.full((5, 4), np.nan), answers=(answer,))
+    with pytest.raises(InputError, match="asked about 1 of the 5 frames of 'seq_0'"):
+        compute_figures("SOT", items, [found], published=True)
+
+
+def chat(*sides: str) -> str:
+    turns = [{"from": side, "value": f"<video>\n{i}"} for i, side in enumerate(sides)]
+    return json.dumps({"id": "c", "vid": "v", "frames": ["a.png"], "vqa": turns}) + "\n"
+
+
+def test_chats_are_read_as_question_and_answer(tmp_path: Path):
+    path = tmp_path / "chat.jsonl"
+    path.write_text(chat("system", "human", "gpt", "human", "gpt"))
+    found = [(item.id, item.words, item.references) for item in read_items(path, "VideoQA")]
+    assert found == [("c|0", "1", ("<video>\n2",)), ("c|1", "3", ("<video>\n4",))]
+    for sides in (("human", "gpt", "human"), ("gpt", "human"), ("human", "human"), ("system",)):
+        path.write_text(chat(*sides))
+        with pytest.raises(InputError, match="is not question and answer in turn"):
+            read_items(path, "VideoQA")

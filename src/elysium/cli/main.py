@@ -74,7 +74,8 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: `sys.argv[1:]`) and return its exit code."""
-    warnings.showwarning = _show_warning
+    if arguments is None:  # as a program: who calls this as a function has warnings of their own
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="elysium", standalone_mode=False)
     except ElysiumError as error:
