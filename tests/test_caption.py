@@ -325,3 +325,18 @@ class TestWithJava:
         ciders = [249.24523181, 15.57954094, 0, 0, 266.73012354, 1000, 1.01342069, 82.15777536]
         assert [item.meteor for item in java_scores.items.values()] == pytest.approx(meteors)
         assert [item.cider for item in java_scores.items.values()] == pytest.approx(ciders)
+
+
+def test_what_is_missing_is_told_before_anything_is_described(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    from elysium.cli.main import main
+    from elysium.evaluation import caption
+
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setattr(caption.shutil, "which", lambda name: None)
+    caption.check_tools(java=False)
+    with pytest.raises(InputError, match="need Java"):
+        caption.check_tools()
+    assert main(["eval", "REG", "--annotations", "nosuch.jsonl", "--output", str(tmp_path / "out")]) == 2
+    monkeypatch.setattr(caption, "import_module", lambda name: (_ for _ in ()).throw(ModuleNotFoundError(name)))
+    with pytest.raises(InputError, match="need the package 'pycocoevalcap'"):
+        caption.check_tools(java=False)

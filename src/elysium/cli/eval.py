@@ -105,6 +105,10 @@ def evaluate(
     _check(protocol, workers, limit, max_frames)
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
+    if name in ("REG", "Video-REG"):
+        from elysium.evaluation.caption import check_tools
+
+        check_tools(java=java)
     endpoint = judge_at(judge, judge_model, judge_key, name)
     check_convention(convention, name)
     options = tracking_options(search_window, clip_length, lost_policy)

@@ -223,11 +223,23 @@ _NO_JAVA = (
 )
 
 
-def _java(arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Lines through a Java program that answers each with one; the process has ended when this returns or raises."""
+def check_tools(*, java: bool = True) -> None:
+    """Raise InputError if `caption_scores` could not be computed here: told before an hour of descriptions."""
+    _package("bleu.bleu_scorer")
+    if java:
+        _find_java()
+
+
+def _find_java() -> str:
     java = shutil.which("java")
     if java is None:
         raise InputError("METEOR and the PTB tokenizer need Java, which is not on this machine", _NO_JAVA)
+    return java
+
+
+def _java(arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Lines through a Java program that answers each with one; the process has ended when this returns or raises."""
+    java = _find_java()
     # Old programs read in the encoding of the machine; the amount of memory is the one COCO's evaluation gives them.
     command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", *arguments]
     text, patience = "".join(f"{line}\n" for line in lines), JAVA_START_S + JAVA_LINE_S * len(lines)
