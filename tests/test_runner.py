@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -295,6 +298,54 @@ def test_the_tasks_in_words(tmp_path: Path):
             shown = paths if task == "Video-REG" else paths[:1]
             assert result.text == model.describe(shown, [8, 12, 24, 28])
             assert scores["meteor_name"].startswith("METEOR (")
+
+
+def test_images_of_another_size_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Boxes are in pixels of the record's frame, whatever the images are."""
+    annotations = write_benchmark(tmp_path / "data", sequences=2, frame_size=[128, 96])
+    assert evaluate(annotations, tmp_path / "run") == 0
+    told = capsys.readouterr().err
+    assert "seq_0: the images are 64x48, the record says 128x96: boxes were scaled (and 1 more)" in told
+    assert np.allclose(next(read_results(tmp_path / "run")).boxes_xyxy[0], [16, 24, 48, 56])
+
+
+class _Judge(BaseHTTPRequestHandler):
+    """Says yes to whatever it is asked."""
+
+    asked: ClassVar[list[dict]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        reply = {"model": "judge-1", "choices": [{"message": {"content": '{"pred": "yes", "score": 4}'}}]}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_judge_is_asked_once_about_each_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_benchmark(tmp_path / "data", sequences=1, frames=2)
+    chat = tmp_path / "data" / "chat.jsonl"
+    turns = [{"from": "human", "value": "<video>\nWhat color is the square?"}, {"from": "gpt", "value": "red"}]
+    frames = ["seq_0/000.png", "seq_0/001.png"]
+    chat.write_text("".join(json.dumps({"id": i, "vid": "v", "frames": frames, "vqa": turns}) + "\n" for i in range(2)))
+    server = HTTPServer(("127.0.0.1", 0), _Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    judge = ("--judge", f"http://127.0.0.1:{server.server_port}/v1", "--judge-model", "judge", "--threads", 1)
+    try:
+        for _ in range(2):  # the second time nothing is asked again
+            assert evaluate(chat, tmp_path / "run", *judge, task="VideoQA", model="nano") == 0
+    finally:
+        server.shutdown()
+    assert len(_Judge.asked) == 2 and _Judge.asked[0]["model"] == "judge"
+    assert "What color is the square?" in _Judge.asked[0]["messages"][1]["content"]
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert (scores["judge_accuracy"], scores["judge_score"], scores["judge_model"]) == (100.0, 4.0, "judge-1")
+    kept = [json.loads(line) for line in (tmp_path / "run" / "judged.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in kept] == ["0", "1"] and "What color" in kept[0]["verdict"]["prompt"]
+    assert "judge accuracy 100.0" in capsys.readouterr().out
 
 
 class _Replay:

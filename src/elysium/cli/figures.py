@@ -72,12 +72,16 @@ def conclude(
     num_failures: int | None = None,
 ) -> int:
     """Score the run in ``folder``, write its `scores.json`, tell the figures; the exit code."""
+    from elysium.evaluation.results import SCALED
     from elysium.evaluation.runs import Run, remembering_judge, write_scores
 
     run = Run.open(folder, annotations)
     figures = run.figures(scoring, None if endpoint is None else remembering_judge(folder, endpoint))
     write_scores(folder, figures)
     tell(figures, run.name)
+    scaled = [(result.id, note) for result in run.results for note in result.notes if note.endswith(SCALED)]
+    if scaled:
+        common.warn(f"{scaled[0][0]}: {scaled[0][1]}" + (f" (and {len(scaled) - 1} more)" if len(scaled) > 1 else ""))
     return told_missing(figures, len(run.failures) if num_failures is None else num_failures)
 
 

@@ -21,7 +21,7 @@ from elysium.evaluation.baselines import build_baseline, is_baseline, track_boxe
 from elysium.evaluation.items import TRACKING, Item, boxes_text
 from elysium.evaluation.published import parse_published
 from elysium.evaluation.raw import RawAnswer
-from elysium.evaluation.results import Result
+from elysium.evaluation.results import SCALED, Result
 from elysium.inference.clips import ClipAnswer
 from elysium.inference.decoding import Answer, Request
 from elysium.inference.pipelines import Elysium
@@ -271,7 +271,7 @@ def to_record_pixels(
     size = item.record.frame_size
     if size is None or tuple(size) == tuple(image_wh):
         return boxes_xyxy, ()
-    told = f"the images are {image_wh[0]}x{image_wh[1]}, the record says {size[0]}x{size[1]}: boxes were scaled"
+    told = f"the images are {image_wh[0]}x{image_wh[1]}, the record says {size[0]}x{size[1]}{SCALED}"
     return boxes_xyxy * np.tile(np.array(size) / np.array(image_wh), 2), (told,)
 
 

@@ -27,6 +27,9 @@ RESULTS, ANSWERS, FAILURES, RUN, SCORES, PARTS = (
 )  # fmt: skip
 
 
+SCALED = ": boxes were scaled"  # how the note ends of images that are not of the size that their record says
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """One line of `results.jsonl`. Either boxes or a text.
