@@ -211,7 +211,7 @@ def test_other_columns_are_no_sequences_and_strangers_are_told(tmp_path: Path):
 def test_an_export_stays_in_its_folder(format: str, tmp_path: Path):
     from elysium.cli.score import export_boxes
 
-    rows = [("fine", np.array([[0.0, 0, 1, 1]]), None), ("../x", np.array([[0.0, 0, 1, 1]]), None)]
+    rows = [Result(id, boxes_xyxy=np.array([[0.0, 0, 1, 1]])) for id in ("fine", "../x")]
     with pytest.raises(InputError, match=r"'../x' is no name"):
         export_boxes([(format, tmp_path / "out")], rows)
     assert not (tmp_path / "out").exists() and not (tmp_path / "x.txt").exists()

@@ -20,6 +20,7 @@ from elysium.cli.figures import (
     JudgeModel,
     JudgeUrl,
     check_convention,
+    check_protocol,
     conclude,
     judge_at,
 )
@@ -27,9 +28,9 @@ from elysium.errors import InputError
 
 if TYPE_CHECKING:
     from elysium.evaluation.items import Item
+    from elysium.evaluation.judge import Endpoint
     from elysium.evaluation.runner import Settings
-
-PROTOCOLS = ("standard", "published")
+    from elysium.evaluation.runs import Scoring
 
 Annotations = Annotated[
     Path, typer.Option("--annotations", metavar="PATH", help="A file of records, or a folder of sequences.")
@@ -42,52 +43,44 @@ Images = Annotated[
 ]
 
 
+EvalTask = Annotated[str, typer.Argument(metavar="TASK", help="SOT, RSOT, Video-REG, REC, REG or VideoQA.")]
+Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of this run.")]
+EvalModel = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME|PATH", help="A model, or a baseline: hold, kcf, csrt, mil, nanotrack:PATH."),
+]
+Protocol = Annotated[
+    str, typer.Option("--protocol", metavar="NAME", help="standard, or published: as the released code runs it.")
+]
+TextKey = Annotated[
+    str | None,
+    typer.Option(
+        "--text-key", metavar="KEY", show_default=False,
+        help="The key with the words.  [default: object_description; published: object_class]",
+    ),
+]  # fmt: skip
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N items.", show_default=False)]
+FirstFrames = Annotated[
+    int | None, typer.Option("--max-frames", metavar="N", help="The first N frames of each.", show_default=False)
+]
+SearchWindow = Annotated[
+    str | None,
+    typer.Option(
+        "--search-window", metavar="X", help="In box sizes, or none.  [default: the model's]", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; figures and failures are still said.")]
+
+
 def evaluate(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="SOT, RSOT, Video-REG, REC, REG or VideoQA.")],
-    annotations: Annotations,
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of this run.")],
-    images: Images = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="NAME|PATH", help="A model, or a baseline: hold, kcf, csrt, mil, nanotrack:PATH."
-        ),
-    ] = "nano",
-    protocol: Annotated[
-        str, typer.Option("--protocol", metavar="NAME", help="standard, or published: as the released code runs it.")
-    ] = "standard",
-    text_key: Annotated[
-        str | None,
-        typer.Option(
-            "--text-key", metavar="KEY", show_default=False,
-            help="The key with the words.  [default: object_description; published: object_class]",
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")] = 1,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="The first N items.", show_default=False)
-    ] = None,
-    max_frames: Annotated[
-        int | None, typer.Option("--max-frames", metavar="N", help="The first N frames of each.", show_default=False)
-    ] = None,
-    convention: ConventionOption = None,
-    count_first: CountFirst = True,
-    search_window: Annotated[
-        str | None,
-        typer.Option(
-            "--search-window", metavar="X", help="In box sizes, or none.  [default: the model's]", show_default=False
-        ),
-    ] = None,
-    clip_length: common.ClipLength = None,
-    lost_policy: common.LostPolicyOption = "search",
-    java: JavaOption = True,
-    judge: JudgeUrl = None,
-    judge_model: JudgeModel = None,
-    judge_key: JudgeKey = "OPENAI_API_KEY",
-    device: common.Device = "auto",
-    dtype: common.Dtype = "auto",
-    threads: common.Threads = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; figures and failures are still said.")] = False,
+    task: EvalTask, annotations: Annotations, output: Output, images: Images = None, model: EvalModel = "nano",
+    protocol: Protocol = "standard", text_key: TextKey = None, workers: Workers = 1, limit: Limit = None,
+    max_frames: FirstFrames = None, convention: ConventionOption = None, count_first: CountFirst = True,
+    search_window: SearchWindow = None, clip_length: common.ClipLength = None,
+    lost_policy: common.LostPolicyOption = "search", java: JavaOption = True, judge: JudgeUrl = None,
+    judge_model: JudgeModel = None, judge_key: JudgeKey = "OPENAI_API_KEY", device: common.Device = "auto",
+    dtype: common.Dtype = "auto", threads: common.Threads = None, quiet: Quiet = False,
 ) -> int:  # fmt: skip
     """Evaluate a model or a tracker on a benchmark.
 
@@ -100,9 +93,11 @@ def evaluate(
     Example: elysium eval SOT --annotations sequences --model csrt --output runs/csrt --workers 2
     """
     from elysium.evaluation.items import DEFAULT_TEXT_KEY, PUBLISHED_TEXT_KEY, check_task
+    from elysium.evaluation.runs import Scoring
 
-    name = check_task(task)
-    _check(protocol, workers, limit, max_frames)
+    name, published = check_task(task), protocol == "published"
+    check_protocol(protocol)
+    _check_counts({"--workers": workers, "--limit": limit, "--max-frames": max_frames})
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
     if name in ("REG", "Video-REG"):
@@ -111,23 +106,29 @@ def evaluate(
         check_tools(java=java)
     endpoint = judge_at(judge, judge_model, judge_key, name)
     check_convention(convention, name)
-    options = tracking_options(search_window, clip_length, lost_policy)
+    options = options_for(name, model, published, tracking_options(search_window, clip_length, lost_policy))
     from elysium.evaluation import runner
     from elysium.evaluation.baselines import is_baseline
 
-    if is_baseline(model) or protocol == "published" or name not in ("SOT", "RSOT"):
-        if options != tracking_options(None, None, "search"):
-            told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
-            raise InputError(told, "Leave them out.")
-        options = {}
     if not is_baseline(model):
         common.check_machine(device, dtype, threads)
     settings = runner.Settings(
         name, annotations, images or (annotations if annotations.is_dir() else annotations.parent), model, output,
-        protocol, text_key or (PUBLISHED_TEXT_KEY if protocol == "published" else DEFAULT_TEXT_KEY), limit, max_frames,
-        options, device, dtype, threads,
+        protocol, text_key or (PUBLISHED_TEXT_KEY if published else DEFAULT_TEXT_KEY), limit, max_frames, options,
+        device, dtype, threads,
     )  # fmt: skip
-    items = runner.begin(settings, ["elysium", *sys.argv[1:]])
+    return run_and_conclude(settings, Scoring(convention, count_first, published, java), endpoint, workers, quiet)
+
+
+def run_and_conclude(
+    settings: Settings, scoring: Scoring, endpoint: Endpoint | None, workers: int, quiet: bool
+) -> int:  # fmt: skip
+    """Answer all items, then score them; the exit code."""
+    from elysium.evaluation import runner
+    from elysium.evaluation.results import FAILURES, read_results
+    from elysium.evaluation.runs import Run, read_facts
+
+    items, output = runner.begin(settings, ["elysium", *sys.argv[1:]]), settings.output
     try:
         if not run_items(settings, items, workers, quiet):
             return common.DONE  # another process concludes
@@ -136,20 +137,30 @@ def evaluate(
         return common.INTERRUPTED
     failures = runner.finish(settings, items)
     if len(failures) == len(items):
-        common.error_line(f"all {len(items)} items failed: see {output / 'failures.jsonl'}")
+        common.error_line(f"all {len(items)} items failed: see {output / FAILURES}")
         return common.SOME_FAILED
-    from elysium.evaluation.runs import Scoring
-
-    scoring = Scoring(convention, count_first, protocol == "published", java)
-    return conclude(output, None, scoring, endpoint, num_failures=len(failures))
+    run = Run(output, read_facts(output), tuple(items), tuple(read_results(output)), tuple(failures))
+    return conclude(run, scoring, endpoint)
 
 
-def _check(protocol: str, workers: int, limit: int | None, max_frames: int | None) -> None:
-    if protocol not in PROTOCOLS:
-        raise InputError(f"--protocol {protocol!r} does not exist", f"Use one of {', '.join(PROTOCOLS)}.")
-    for option, value in (("--workers", workers), ("--limit", limit), ("--max-frames", max_frames)):
+def _check_counts(counts: dict[str, int | None]) -> None:
+    for option, value in counts.items():
         if value is not None and value < 1:
             raise InputError(f"{option} {value} is too small", "Give 1 or more.")
+
+
+def options_for(task: str, model: str, published: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of tracking, none where nothing is tracked in the standard way. Raises InputError if some were given
+    there all the same."""
+    from elysium.evaluation.baselines import is_baseline
+    from elysium.evaluation.items import TRACKING
+
+    if task in TRACKING and not published and not is_baseline(model):
+        return options
+    if options != tracking_options(None, None, "search"):
+        told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
+        raise InputError(told, "Leave them out.")
+    return {}
 
 
 def tracking_options(search_window: str | None, clip_length: int | None, lost_policy: str) -> dict[str, Any]:

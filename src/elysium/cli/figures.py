@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,9 @@ from elysium.errors import InputError
 if TYPE_CHECKING:
     from elysium.evaluation.figures import Figures
     from elysium.evaluation.judge import Endpoint
-    from elysium.evaluation.runs import Scoring
+    from elysium.evaluation.runs import Run, Scoring
+
+PROTOCOLS = ("standard", "published")
 
 ConventionOption = Annotated[
     str | None,
@@ -43,6 +44,12 @@ JudgeKey = Annotated[
 ]
 
 
+def check_protocol(protocol: str) -> None:
+    """Raise InputError for a protocol that does not exist."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol!r} does not exist", f"Use one of {', '.join(PROTOCOLS)}.")
+
+
 def check_convention(convention: str | None, task: str) -> None:
     """Raise InputError for a convention that does not exist."""
     from elysium.evaluation.scoring import convention_for
@@ -63,26 +70,18 @@ def judge_at(url: str | None, model: str | None, key: str, task: str) -> Endpoin
     return Endpoint.from_environment(url, model, key)
 
 
-def conclude(
-    folder: Path,
-    annotations: Path | None,
-    scoring: Scoring,
-    endpoint: Endpoint | None,
-    *,
-    num_failures: int | None = None,
-) -> int:
-    """Score the run in ``folder``, write its `scores.json`, tell the figures; the exit code."""
+def conclude(run: Run, scoring: Scoring, endpoint: Endpoint | None) -> int:
+    """Score a run, write its `scores.json`, tell the figures; the exit code."""
     from elysium.evaluation.results import SCALED
-    from elysium.evaluation.runs import Run, remembering_judge, write_scores
+    from elysium.evaluation.runs import remembering_judge, write_scores
 
-    run = Run.open(folder, annotations)
-    figures = run.figures(scoring, None if endpoint is None else remembering_judge(folder, endpoint))
-    write_scores(folder, figures)
+    figures = run.figures(scoring, None if endpoint is None else remembering_judge(run.folder, endpoint))
+    write_scores(run.folder, figures)
     tell(figures, run.name)
     scaled = [(result.id, note) for result in run.results for note in result.notes if note.endswith(SCALED)]
     if scaled:
         common.warn(f"{scaled[0][0]}: {scaled[0][1]}" + (f" (and {len(scaled) - 1} more)" if len(scaled) > 1 else ""))
-    return told_missing(figures, len(run.failures) if num_failures is None else num_failures)
+    return told_missing(figures, len(run.failures))
 
 
 def told_missing(figures: Figures, num_failures: int) -> int:

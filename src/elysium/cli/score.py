@@ -17,6 +17,7 @@ from elysium.cli.figures import (
     JudgeModel,
     JudgeUrl,
     check_convention,
+    check_protocol,
     conclude,
     judge_at,
     tell,
@@ -25,7 +26,7 @@ from elysium.cli.figures import (
 from elysium.errors import InputError
 
 if TYPE_CHECKING:
-    from elysium.boxes import FloatArray
+    from elysium.evaluation.results import Result
     from elysium.evaluation.runs import Scoring
 
 EXPORTS = ("lasot", "got10k", "trackingnet", "otb", "mot")
@@ -75,22 +76,24 @@ def score(
 
     Example: elysium score results/lasot --annotations lasot.jsonl --export got10k=out/got10k
     """
-    from elysium.evaluation.items import check_task
-    from elysium.evaluation.runs import Scoring, read_facts
+    from elysium.evaluation.items import TRACKING, check_task
+    from elysium.evaluation.results import RUN
+    from elysium.evaluation.runs import Run, Scoring
 
     targets = [_target(text) for text in export or ()]
-    if protocol not in ("standard", "published"):
-        raise InputError(f"--protocol {protocol!r} does not exist", "Use standard or published.")
+    check_protocol(protocol)
     if origin not in (0, 1):
         raise InputError(f"--origin {origin} does not exist", "Pixels are counted from 0 or from 1.")
     check_convention(convention, check_task(task))
     scoring = Scoring(convention, count_first, protocol == "published", java)
-    if (results / "run.json").is_file():
+    if (results / RUN).is_file():
         if (format, box_format, origin, task) != ("auto", "xywh", 0, "SOT"):
             raise InputError(f"{results} is a run's folder", "Leave --task, --format, --box-format and --origin out.")
-        told = judge_at(judge, judge_model, judge_key, str(read_facts(results)["task"]))
-        code = conclude(results, annotations, scoring, told)
-        _export_run(results, annotations, targets)
+        run = Run.open(results, annotations)
+        if targets and run.task not in TRACKING:
+            raise InputError(f"{run.task} has no tracks to export", "Leave --export out.")
+        code = conclude(run, scoring, judge_at(judge, judge_model, judge_key, run.task))
+        export_boxes(targets, run.results)
         return code
     if annotations is None:
         return _score_by_own_truth(results, check_task(task), scoring, targets)
@@ -122,15 +125,15 @@ def _score_foreign(
     items = read_items(annotations, "SOT", on_problem=lenient)  # needs no words
     truths = truths_of(items)
     format, box_format, origin = reading
-    found = import_results(results, truths, format=format, box_format=box_format, origin=origin)
+    kind = guess_format(results) if format == "auto" else format
+    found = import_results(results, truths, format=kind, box_format=box_format, origin=origin)
     figures = compute_figures(task, items, found, convention=scoring.convention, count_first=scoring.count_first)
     tell(figures, results.name)
-    kind = guess_format(results) if format == "auto" else format
     if scoring.published:
         if kind != "answers":
             raise InputError("--protocol published needs answers as text", "Give a file with the published keys.")
         tell(Figures(task, (), published=published_of(results)), results.name)
-    export_boxes(targets, [(result.id, result.boxes_xyxy, result.scores) for result in found])
+    export_boxes(targets, found)
     return told_missing(figures, 0)
 
 
@@ -141,35 +144,20 @@ def _target(text: str) -> tuple[str, Path]:
     return format, Path(folder)
 
 
-def _export_run(folder: Path, annotations: Path | None, targets: list[tuple[str, Path]]) -> None:
-    if not targets:
-        return
-    from elysium.evaluation.runs import Run
-
-    run = Run.open(folder, annotations)
-    if run.task not in ("SOT", "RSOT"):
-        raise InputError(f"{run.task} has no tracks to export", "Leave --export out.")
-    rows = [(result.id, result.boxes_xyxy, result.scores) for result in run.results]
-    export_boxes(targets, rows)
-
-
-def export_boxes(
-    targets: list[tuple[str, Path]], rows: Sequence[tuple[str, FloatArray | None, FloatArray | None]]
-) -> None:
-    """Write tracks, (id, boxes (T, 4) xyxy, scores), into each target's folder."""
+def export_boxes(targets: list[tuple[str, Path]], results: Sequence[Result]) -> None:
+    """Write the tracks of results with boxes into each target's folder."""
     import numpy as np
 
     from elysium.evaluation.formats import WRITERS, MotTrack, result_file, write_mot
 
     for format, folder in targets:
-        for id, *_ in rows:  # before the first file
-            result_file(folder, id)
-        for id, boxes, scores in rows:
-            xyxy = np.asarray(boxes, dtype=np.float64)
+        files = [result_file(folder, result.id) for result in results]  # wrong names are told before the first file
+        for result, file in zip(results, files, strict=True):
+            xyxy = np.asarray(result.boxes_xyxy, dtype=np.float64)
             xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
             if format == "mot":
-                known = np.full(len(xywh), np.nan) if scores is None else np.asarray(scores, dtype=np.float64)
-                write_mot(result_file(folder, id), {1: MotTrack(xywh, known)})
+                scores = np.full(len(xywh), np.nan) if result.scores is None else result.scores
+                write_mot(file, {1: MotTrack(xywh, scores)})
             else:
-                WRITERS[format](folder, id, xywh)
-        print(f"{len(rows)} tracks for {format}: {folder}")
+                WRITERS[format](folder, result.id, xywh)
+        print(f"{len(results)} tracks for {format}: {folder}")

@@ -19,7 +19,7 @@ from elysium.evaluation.published import LABEL, PublishedScores, merge_published
 from elysium.evaluation.qa import QaItem, qa_scores
 from elysium.evaluation.rec import rec_accuracy
 from elysium.evaluation.results import Result
-from elysium.evaluation.scoring import TrackingSummary, Truth, convention_for, plain, score_tracking
+from elysium.evaluation.scoring import TrackingSummary, Truth, check_known, convention_for, plain, score_tracking
 
 Judge = Callable[[str, str, str, str], Verdict]
 """(id, question, right answer, given answer) -> what a judge says of it."""
@@ -92,12 +92,7 @@ def compute_figures(
 
 def _pairs(items: Sequence[Item], results: Sequence[Result]) -> list[tuple[Item, Result]]:
     by_id = {item.id: item for item in items}
-    stranger = next((result.id for result in results if result.id not in by_id), None)
-    if stranger is not None:
-        raise InputError(
-            f"There is a result for {stranger!r}, of which the annotations know nothing",
-            "Give the annotations that the results were made for.",
-        )
+    check_known(results, by_id)
     return [(by_id[result.id], result) for result in results]
 
 

@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,15 +57,10 @@ class Baseline:
         size = (image.shape[1], image.shape[0])
         rest = (read_image(self.images / name) for name in frames[1:])
         tracker = build_baseline(self.name)
-        boxes, scores = track_boxes(tracker, _chained(image, rest), first * np.tile(size, 2))
+        boxes, scores = track_boxes(tracker, chain([image], rest), first * np.tile(size, 2))
         seconds = time.perf_counter() - began
         boxes, notes = to_record_pixels(boxes, size, item)
         return Result(item.id, str(item.record.vid), boxes, scores, None, seconds, len(frames), notes=notes)
-
-
-def _chained(first: Any, rest: Any) -> Any:
-    yield first
-    yield from rest
 
 
 @dataclass

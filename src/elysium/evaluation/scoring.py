@@ -150,7 +150,11 @@ def score_tracking(
     """
     pairs = [(result, _truth(result, truths)) for result in results]
     check_units(pairs)
-    sequences = [_one(result, truth, convention, count_first) for result, truth in pairs]
+    overlaps = [_overlaps(result, truth) for result, truth in pairs]
+    sequences = [
+        _one(result, truth, shares, convention, count_first)
+        for (result, truth), shares in zip(pairs, overlaps, strict=True)
+    ]
     done = {one.id for one in sequences}
     values, right = _frame_scores(pairs)
     told = len(np.unique(values)) > 1  # a tracker that only says when it is lost has no score to judge
@@ -162,7 +166,7 @@ def score_tracking(
         tuple(id for id in truths if id not in done),
         mean_scores(one.scores for one in sequences),
         mean_curves(one.curves for one in sequences),
-        got10k_scores(_overlaps(result, truth) for result, truth in pairs),
+        got10k_scores(overlaps),
         group_means({one.id: one.scores for one in sequences}, {t.id: t.groups for _, t in pairs}),
         auroc(values, right) if told else float("nan"),
         reliability(values, right) if told and values.min() >= 0 and values.max() <= 1 else None,
@@ -170,13 +174,19 @@ def score_tracking(
     )
 
 
-def _truth(result: Result, truths: Mapping[str, Truth]) -> Truth:
-    if result.id not in truths:
-        some = ", ".join(repr(id) for id in list(truths)[:3])
+def check_known(results: Iterable[Result], known: Mapping[str, Any]) -> None:
+    """Raise InputError for a result whose id is not among those of the annotations."""
+    stranger = next((result.id for result in results if result.id not in known), None)
+    if stranger is not None:
+        some = ", ".join(repr(id) for id in list(known)[:3])
         raise InputError(
-            f"There is a result for {result.id!r}, of which the annotations know nothing (they have {some} ...)",
+            f"There is a result for {stranger!r}, of which the annotations know nothing (they have {some} ...)",
             "Give the annotations that the results were made for.",
         )
+
+
+def _truth(result: Result, truths: Mapping[str, Truth]) -> Truth:
+    check_known([result], truths)
     if result.boxes_xyxy is None:
         raise InputError(
             f"The result for {result.id!r} has no boxes but words", "Score it as a task that answers words."
@@ -184,7 +194,9 @@ def _truth(result: Result, truths: Mapping[str, Truth]) -> Truth:
     return truths[result.id]
 
 
-def _one(result: Result, truth: Truth, convention: Convention, count_first: bool) -> SequenceScores:
+def _one(
+    result: Result, truth: Truth, overlaps: FloatArray, convention: Convention, count_first: bool
+) -> SequenceScores:
     assert result.boxes_xyxy is not None
     try:
         curves = sequence_curves(result.boxes_xyxy, truth.boxes_xyxy, count_first=count_first, convention=convention)
@@ -195,7 +207,7 @@ def _one(result: Result, truth: Truth, convention: Convention, count_first: bool
         result.id,
         curves.scores(),
         curves,
-        got10k_scores(_overlaps(result, truth)),
+        got10k_scores(overlaps),
         result.num_frames / result.seconds if result.seconds else float("nan"),
         result.notes,
     )

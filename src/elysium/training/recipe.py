@@ -36,7 +36,7 @@ from elysium.training.collate import Collator
 from elysium.training.features import FeatureCache, ObjectLabel, render_cache, tower_encoder
 from elysium.training.loss import AnswerLoss
 from elysium.training.samples import SampleDataset
-from elysium.training.stopping import StopGently, claim, stopped
+from elysium.training.stopping import StopGently, claim
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 
 Split = Literal["train", "val"]
@@ -73,7 +73,8 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
     finally:
         stop.restore()
     if stop.asked:
-        print(stopped(config.output_dir, trainer.state.global_step), flush=True)
+        step = trainer.state.global_step
+        print(f"stopped after step {step}; the same command goes on from {config.output_dir}", flush=True)
         raise KeyboardInterrupt
     return save(config, model, processor)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -83,8 +82,3 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return found
-
-
-def stopped(folder: Path, step: int) -> str:
-    """What is said when a run was stopped."""
-    return f"stopped after step {step}; the same command goes on from {folder}"

@@ -67,6 +67,8 @@ class ElysiumTrainer(Trainer):
         labels, values = inputs.pop("labels"), inputs.pop("number_values")
         targets, boxes = inputs.pop("gate_targets"), inputs.pop("gate_boxes")
         names = inputs.pop("name_labels", None)
+        if not self.config.loss.names:
+            inputs = {key: value for key, value in inputs.items() if not key.startswith("named_")}
         longest = int((labels != IGNORED).sum(dim=1).max())
         taught = self.config.loss
         if not (taught.answers or taught.selects):
@@ -75,7 +77,7 @@ class ElysiumTrainer(Trainer):
             inputs = {key: inputs[key] for key in ("vision_features", "named_boxes", "named_frames")}
         output = model(**inputs, logits_to_keep=longest + 1, use_cache=False, only_select=not taught.answers)
         parts: dict[str, Tensor] = {}
-        if names is not None and taught.names:
+        if output.name_logits is not None and names is not None:
             parts["names"] = name_loss(output.name_logits, names)
         if output.selector_logits is not None:
             parts |= gate_parts(GateLoss(output.selector_logits, output.votes, output.voted_box, targets, boxes))
@@ -115,7 +117,7 @@ class ElysiumTrainer(Trainer):
             indices = range(start, min(start + samples.batch_size, len(samples)))
             inputs = self.data_collator([samples[i] for i in indices])
             _, output = self.loss_parts(self.model, inputs)
-            if output.name_logits is not None and self.config.loss.names:
+            if output.name_logits is not None:
                 named.add(output.name_logits, inputs["name_labels"])
             num_frames = int(inputs["frame_counts"][0])
             if output.voted_box is not None:
