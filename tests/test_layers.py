@@ -19,6 +19,8 @@ LAYERS = {
     "elysium.files": 0,
     "elysium.boxes": 0,
     "elysium.config": 0,
+    "elysium.config_files": 0,
+    "elysium.config_published": 0,
     "elysium.manifest": 0,
     "elysium.language": 1,
     "elysium.live": 1,

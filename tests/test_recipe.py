@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from elysium.errors import InputError
 from elysium.inference.pipelines import Elysium
 from elysium.model.presets import build_nano, mobilenet_state, train_nano_tokenizer
-from elysium.training import features, recipe
+from elysium.training import features, materials, recipe
 from elysium.training.optimizer import MuonAdamW, is_matrix
+from elysium.training.starting import freeze
 from elysium.training.trainer import ElysiumTrainer
 
 CONFIG = """
@@ -50,7 +51,7 @@ def workshop(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(features, "SHARD_CLIPS", 4)
-    monkeypatch.setattr(recipe, "VAL_SAMPLES", 8)
+    monkeypatch.setattr(materials, "VAL_SAMPLES", 8)
 
 
 def losses(folder) -> dict[int, float]:
@@ -146,7 +147,7 @@ def test_stages_teach_what_they_say_and_each_goes_on_from_the_one_before(worksho
     assert all("loss_numbers" not in line for line in logged) and any("val_REC_voted" in line for line in logged)
     assert not any("val_REC" in line for line in logged)
     with pytest.raises(InputError, match="no parameter begins with 'magic'"):
-        recipe.freeze(build_nano(train_nano_tokenizer(["a"], 420), workshop("x")[0].parent / "tower.pt"), ("magic",))
+        freeze(build_nano(train_nano_tokenizer(["a"], 420), workshop("x")[0].parent / "tower.pt"), ("magic",))
 
 
 def test_every_weight_of_the_tower_is_found_and_others_are_refused(workshop, tmp_path):
@@ -163,7 +164,7 @@ def test_missing_steps_and_assets_are_said(workshop):
     path, _ = workshop("nosteps")
     with pytest.raises(InputError, match="max_steps"):
         recipe.run(path, ["trainer.max_steps=0"])
-    with pytest.raises(InputError, match="No such asset folder"):
+    with pytest.raises(InputError, match=r"data\.assets is /nowhere, which does not exist"):
         recipe.run(path, ["data.assets=/nowhere"])
 
 

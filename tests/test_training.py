@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from elysium.config import LossSection, Phase, load_stages
+from elysium.config import DataSection, LossSection, Phase
+from elysium.config_files import load_stages
 from elysium.errors import InputError
 from elysium.language.prompts import Task
 from elysium.model.presets import number_token_ids, train_nano_tokenizer
-from elysium.training.collate import IGNORED, Collator, gate_targets, number_kernel
+from elysium.training.collate import IGNORED, TEMPLATE, WORD, Collator, gate_targets, number_kernel
 from elysium.training.features import FeatureCache
 from elysium.training.loss import (
     AnswerLoss,
     GateLoss,
-    LossParts,
     gate_parts,
     generalized_iou,
     name_loss,
     teacher_forced_boxes,
+    total,
 )
 from elysium.training.samples import Sample, SampleDataset, draw_frames, names, part_of
 from elysium.training.validation import IouTally, NameTally
@@ -72,7 +73,7 @@ def test_loss_falls_on_the_answer_and_its_end_token_alone(collator, processor):
         assert torch.equal(labels[labels != IGNORED], batch["input_ids"][row][labels != IGNORED])
         assert labels[-1] == processor.tokenizer.eos_token_id
     assert batch["number_values"][0][batch["number_values"][0] >= 0].tolist() == [10, 20, 50, 60, 0, 0, 0, 0]
-    assert (batch["number_values"][1] == -1).all()
+    assert (batch["number_values"][1] == WORD).all()
 
 
 def test_positions_count_real_tokens_only(collator):
@@ -117,18 +118,20 @@ def test_answer_loss_by_hand():
     """Three tokens, one of them a number softened over its neighbours."""
     numbers = list(range(3, 104))
     loss = AnswerLoss(numbers, sigma=1.0)
-    logits = torch.randn(1, 4, 110)
-    labels, values = torch.tensor([[2, 53, 1]]), torch.tensor([[-1, 50, -1]])
+    logits = torch.randn(1, 3, 110)
+    labels, values = torch.tensor([[2, 53, 1]]), torch.tensor([[TEMPLATE, 50, TEMPLATE]])
     gate = GateLoss(torch.zeros(1, 4), None, None, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4))
-    parts = LossParts(**loss(logits, labels, values), **gate_parts(gate))
+    parts = {**loss(logits, labels, values), **gate_parts(gate)}
     log_probs = logits[0].log_softmax(-1)
     by_hand = -sum(number_kernel(1.0)[50, v] * log_probs[1, numbers[v]] for v in range(101))
-    assert torch.isclose(parts.numbers, by_hand)
-    assert torch.isclose(parts.template, -(log_probs[0, 2] + log_probs[2, 1]) / 2)
-    assert parts.words == 0 and torch.isclose(parts.gate, torch.tensor(2.0).log())
-    assert torch.isclose(parts.choice, torch.tensor(4.0).log())
-    total = parts.total(LossSection(template=0.5, gate=2.0, choice=0.25))
-    assert torch.isclose(total, by_hand + 0.5 * parts.template + 2 * parts.gate + 0.25 * parts.choice)
+    assert torch.isclose(parts["numbers"], by_hand)
+    assert torch.isclose(parts["template"], -(log_probs[0, 2] + log_probs[2, 1]) / 2)
+    assert parts["words"] == 0 and torch.isclose(parts["gate"], torch.tensor(2.0).log())
+    assert torch.isclose(parts["choice"], torch.tensor(4.0).log())
+    summed = total(parts, LossSection(template=0.5, gate=2.0, choice=0.25))
+    assert torch.isclose(summed, by_hand + 0.5 * parts["template"] + 2 * parts["gate"] + 0.25 * parts["choice"])
+    shares = torch.tensor([0.5, 0, 0, 0.25, 0, 0, 0])
+    assert torch.isclose(total(parts, LossSection(gate=2.0), shares), 0.5 * by_hand + 0.5 * parts["gate"])
 
 
 def test_names_by_hand():
@@ -202,7 +205,7 @@ def test_voted_boxes_are_tallied_without_the_given_frame_and_where_the_object_is
 
 
 def test_teacher_forced_boxes_are_read_where_the_numbers_stand():
-    logits = torch.zeros(1, 6, 20)
+    logits = torch.zeros(1, 5, 20)
     for place, token in enumerate((12, 13, 14, 15)):
         logits[0, place + 1, token] = 5
     predicted, true = teacher_forced_boxes(logits, torch.tensor([[-1, 7, 8, 9, 9]]), torch.arange(10, 20))
@@ -224,9 +227,11 @@ def cache(tmp_path):
     return FeatureCache(tmp_path, 2)
 
 
-def dataset(cache, **options) -> SampleDataset:
-    tasks = {"SOT": 0.5, "RSOT": 0.2, "REC": 0.2, "REG": 0.1}
-    return SampleDataset(cache, 200, 10, (Phase(until=0.5, frames=2), Phase(until=1.0, frames=4)), tasks, **options)
+def dataset(cache, tasks=None, region_mark=True, stills=None, seed=0, **asked) -> SampleDataset:
+    tasks = tasks or {"SOT": 0.5, "RSOT": 0.2, "REC": 0.2, "REG": 0.1}
+    phases = (Phase(until=0.5, frames=2), Phase(until=1.0, frames=4))
+    data = DataSection(tasks=tasks, **asked)
+    return SampleDataset(cache, 200, 10, phases, data, seed, stills, region_mark=region_mark)
 
 
 def test_samples_depend_on_seed_and_index_alone(cache):
@@ -307,7 +312,18 @@ def test_draw_frames(wanted):
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("output_dir: x\nmagic: 1\n", "magic: Extra inputs are not permitted"),
-    ("output_dir: x\ndata: {train_clips: 0}\n", "data.train_clips"),
+    ("output_dir: x\ndata: {train_clips: -1}\n", "data.train_clips"),
+    ("output_dir: x\ndata: {train_clips: 0}\n", "data: train_clips is 0 and there are no sources"),
+    ("output_dir: x\ndata: {tasks: {SOTT: 1}}\n", "data.tasks.SOTT"),
+    ("output_dir: x\nmodel: {lora: {r: 0}}\n", "model.lora.r"),
+    ("output_dir: x\nmodel: {lora: {}, learns: [language_model]}\n", "model: lora freezes the language model"),
+    ("output_dir: x\nmodel: {path: a, compose: {vision: b, language: c}}\n", "path and compose exclude each other"),
+    ("output_dir: x\nmuon_lr: 0.1\ntrainer: {fsdp: full_shard}\n", "muon_lr needs whole matrices"),
+    ("output_dir: x\nloss: {answers: false, gate: 0, choice: 0, votes: 0}\n", "every weight of the loss is zero"),
+    ("output_dir: x\nmodel: {path: no/such/folder}\n", "model.path is no/such/folder, which does not exist"),
+    ("output_dir: x\ndata: {assets: nowhere}\n", "data.assets is nowhere, which does not exist"),
+    ("output_dir: x\ndata: {sources: [{annotations: a.jsonl, images: .}]}\n", "annotations is a.jsonl, which does not"),
+    ("output_dir: x\ntrainer: {deepspeed: none.json}\n", "trainer.deepspeed is none.json, which does not exist"),
     ("output_dir: x\nphases: [{until: 0.5, frames: 2}]\n", "the last must have until: 1.0"),
     ("output_dir: [\n", "not readable YAML"),
 ])  # fmt: skip

@@ -1,36 +1,87 @@
 """Training configurations: what a YAML file may say, checked before anything loads.
 
-Knows: names, types, ranges and defaults of every key; an unknown key is an error that names it.
-Does not know: torch, models, what the values do.
+Knows: names, types, ranges and defaults of every key, and which of them exclude each other; an unknown key is an error
+that names it. Does not know: files (``config_files`` reads them), torch, models, what the values do.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from elysium.errors import InputError
+Share = Annotated[float, Field(ge=0, le=1)]
+TaskName = Literal["SOT", "RSOT", "VIDEO_REG", "REC", "REG", "VIDEO_QA"]
+Tasks = Annotated[dict[TaskName, Annotated[float, Field(ge=0)]], Field(min_length=1)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSection(_Strict):
-    """Which model is trained. ``preset: nano`` starts from ImageNet features; ``path`` goes on from a folder.
+class ComposeSection(_Strict):
+    """A model put together from a vision tower and a causal language model, each a folder or a hub id.
 
-    ``learns``: the parts that are trained, by the beginnings of their parameters' names; ``None``: all but the tower,
-    which is always frozen.
+    The keys below them are those of ``ElysiumConfig``.
     """
 
-    preset: str = "nano"
+    vision: str
+    language: str
+    selector: dict[str, Any] = Field(default_factory=dict)
+    projector_type: Literal["mlp2x_gelu", "linear"] = "mlp2x_gelu"
+    vision_feature_layers: tuple[int, ...] = (-2,)
+    vision_grid: int | None = None
+    region_tokens: int = 0
+
+
+class LoraSection(_Strict):
+    """Low-rank adapters (Hu et al. 2021) on the language model's layers named ``targets``, the rest of it frozen.
+
+    ``four_bit``: the frozen weights are held in 4-bit NormalFloat (QLoRA, Dettmers et al. 2023; needs bitsandbytes).
+    """
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: Share = 0.05
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    four_bit: bool = False
+
+
+class ModelSection(_Strict):
+    """Which model is trained. ``preset: nano`` starts from ImageNet features; ``path`` goes on from a folder, a hub id
+    or a bundled model; ``compose`` from a tower and a language model.
+
+    ``learns``: the parts that are trained, by the beginnings of their parameters' names; ``None``: all but the tower.
+    With ``lora`` the language model is not among them. ``learning_rates``: factors on the learning rate of parts, by
+    the same beginnings, the longest that fits. ``tokens_per_frame``: each batch keeps one of these numbers of visual
+    tokens, drawn anew; ``None``: the model's own. ``dtype``: of the weights, which is not that of
+    autocast (``trainer.bf16``).
+    """
+
+    preset: Literal["nano"] = "nano"
     path: Path | None = None
+    compose: ComposeSection | None = None
     tower_weights: Path | None = None
     learns: tuple[str, ...] | None = None
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    lora: LoraSection | None = None
+    tokens_per_frame: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def tower_learns(self) -> bool:
+        """Whether the vision tower is trained: only where ``learns`` names it."""
+        return any(part == "vision" or part.startswith("vision.") for part in self.learns or ())
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSection:
+        if self.path is not None and self.compose is not None:
+            raise ValueError("path and compose exclude each other")
+        if self.lora is not None and any(part.startswith("language_model") for part in self.learns or ()):
+            raise ValueError("lora freezes the language model, which learns names")
+        return self
 
 
 class QuestionShares(_Strict):
@@ -42,8 +93,32 @@ class QuestionShares(_Strict):
     motion: float = Field(1.0, ge=0)
 
 
+def _default_tasks() -> dict[TaskName, float]:
+    return {"SOT": 0.5, "RSOT": 0.2, "VIDEO_REG": 0.05, "REC": 0.2, "REG": 0.05}
+
+
+class SourceSection(_Strict):
+    """Records (``elysium.data.records``) and the folder that their image paths are relative to.
+
+    ``weight``: its share of the batches, against other sources and ``data.synth_weight``. ``tasks``: what is asked;
+    those of ``data`` by default. A record that is a chat is asked its own questions, as VIDEO_QA.
+    """
+
+    annotations: Path
+    images: Path
+    weight: float = Field(1.0, gt=0)
+    tasks: Tasks | None = None
+
+
 class DataSection(_Strict):
-    """Clips made by program, rendered once, their frozen-tower features kept in ``cache_dir``; and what is asked.
+    """What is learned from: ``sources`` of records, and clips made by program; and what is asked about them.
+
+    Clips made by program are rendered once; what a frozen tower sees in them (or, where it learns, their pixels) is
+    kept in ``cache_dir``. ``synth_weight``: their share of the batches, against the weights of ``sources``.
+    ``max_interval``: frames of one sample of a record lie 1 to so many frames apart. ``max_tokens``: what a sequence
+    may hold, by default as much as the language model; longer samples lose frames from the end. ``packing``: questions
+    about the same frames share them in one sequence, under a mask that hides them from each other; only for selectors
+    that do not look at the question.
 
     ``box_jitter``: how far, in object sizes, a question's box is off in half of the samples. ``slip_share``: how many
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.
@@ -55,21 +130,35 @@ class DataSection(_Strict):
 
     assets: Path | None = None
     cache_dir: Path = Path("runs/nano/cache")
-    train_clips: int = Field(8000, ge=1)
-    val_clips: int = Field(200, ge=1)
+    sources: tuple[SourceSection, ...] = ()
+    max_interval: int = Field(60, ge=1)
+    max_tokens: int | None = Field(None, ge=16)
+    packing: bool = False
+    synth_weight: float = Field(1.0, ge=0)
+    train_clips: int = Field(8000, ge=0)
+    val_clips: int = Field(200, ge=0)
     still_clips: int = Field(0, ge=0)
     seed: int = 0
     synth: dict[str, Any] = Field(default_factory=dict)
     still_synth: dict[str, Any] = Field(default_factory=dict)
     group_size: int = Field(1, ge=1)
-    tasks: dict[str, float] = Field(
-        default_factory=lambda: {"SOT": 0.5, "RSOT": 0.2, "VIDEO_REG": 0.05, "REC": 0.2, "REG": 0.05}
-    )
-    paraphrase_share: float = Field(0.3, ge=0, le=1)
+    tasks: Tasks = Field(default_factory=_default_tasks)
+    paraphrase_share: Share = 0.3
     box_jitter: float = Field(0.06, ge=0, le=0.5)
-    slip_share: float = Field(0.6, ge=0, le=1)
+    slip_share: Share = 0.6
     questions: QuestionShares = QuestionShares()
-    image_questions: float = Field(0.0, ge=0, le=1)
+    image_questions: Share = 0.0
+
+    @property
+    def uses_synth(self) -> bool:
+        """Whether clips made by program are among what is learned from."""
+        return self.train_clips > 0 and self.synth_weight > 0
+
+    @model_validator(mode="after")
+    def _there_is_something(self) -> DataSection:
+        if not (self.uses_synth or self.sources):
+            raise ValueError("train_clips is 0 and there are no sources: nothing to learn from")
+        return self
 
 
 class Phase(_Strict):
@@ -126,66 +215,12 @@ class TrainConfig(_Strict):
             raise ValueError("phases must rise and the last must have until: 1.0")
         return phases
 
-
-def load_stages(path: str | Path, overrides: list[str] | None = None) -> list[TrainConfig]:
-    """Read a YAML file and apply ``key.sub=value`` overrides; one configuration for each of its ``stages``, in order.
-
-    A stage is a mapping laid over the rest of the file, with a ``name``: its folder is ``output_dir/name``, and it goes
-    on from the model of the stage before. A file without stages is one configuration. Raises InputError that lists
-    every wrong key.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"No such configuration file: {file}", "Name a YAML file such as configs/nano.yaml")
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is not readable YAML: {error}", "Mend the file") from error
-    for override in overrides or []:
-        _apply(values, override)
-    if not isinstance(values, dict):
-        raise InputError(f"{file} holds no keys", "Write it as key: value")
-    stages = values.pop("stages", None)
-    if stages is None:
-        return [_validated(values, str(file))]
-    if not isinstance(stages, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in stages):
-        raise InputError(f"{file}: stages must be a list of mappings, each with a name", "Mend it")
-    configs: list[TrainConfig] = []
-    for stage in stages:
-        merged = _merged(values, {key: value for key, value in stage.items() if key != "name"})
-        merged["output_dir"] = f"{merged.get('output_dir', '')}/{stage['name']}"
-        if configs:
-            merged["model"] = {**merged.get("model", {}), "path": configs[-1].output_dir / "final"}
-        configs.append(_validated(merged, f"{file}, stage {stage['name']}"))
-    return configs
-
-
-def _validated(values: dict[str, Any], where: str) -> TrainConfig:
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{where}: {problems}", "Mend or remove these keys") from error
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Mappings merged key by key; all else of ``above`` replaces that of ``below``, and ``tasks`` do so whole."""
-    result = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "tasks"
-        result[key] = _merged(result[key], value) if both else value
-    return result
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise InputError(f"Cannot read the override {override!r}", "Write it as key.sub=value")
-    *parents, last = key.split(".")
-    place: Any = values
-    try:
-        for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
-    except (ValueError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(f"The override {override!r} names no place in the file", "Write key.sub=value") from error
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        if self.muon_lr and (self.trainer.get("deepspeed") or self.trainer.get("fsdp")):
+            raise ValueError("muon_lr needs whole matrices, which DeepSpeed and FSDP shard: leave it out")
+        if not self.loss.answers and self.model.lora is not None:
+            raise ValueError("loss.answers is false, so the language model that model.lora adapts is not run")
+        if not (self.loss.answers or self.loss.selects or self.loss.names):
+            raise ValueError("every weight of the loss is zero")
+        return self

@@ -42,5 +42,9 @@ class ModelError(ElysiumError):
     """A model folder that is missing, incomplete or does not fit its weights."""
 
 
+class TrainingError(ElysiumError):
+    """A training run that cannot go on."""
+
+
 class OutputError(ElysiumError):
     """A file or folder that cannot be written."""

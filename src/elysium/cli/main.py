@@ -21,6 +21,7 @@ from elysium.cli import (
     ground,
     info,
     models,
+    plot,
     report,
     score,
     stream,
@@ -52,6 +53,7 @@ app.command("eval")(eval.evaluate)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("plot")(plot.plot)
 app.command("models")(models.models)
 app.command("info")(info.info)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)

@@ -26,7 +26,7 @@ def train(
 
     Example: elysium train configs/smoke.yaml trainer.max_steps=60
     """
-    from elysium.config import load_stages
+    from elysium.config_files import load_stages
 
     load_stages(config, overrides)  # every wrong key is told before PyTorch is imported
     try:

@@ -41,7 +41,7 @@ MANY_SEQUENCES = 40  # more than that make no readable bars
 WORST_SEQUENCES = 25  # so many of many still get theirs
 MOST_GROUPS = 40
 MOST_BARS = 4  # runs that bars are drawn for
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "text.usetex": False, "text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 10,
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titleweight": "bold",
@@ -265,7 +265,7 @@ def _drawn(width: float, height: float, heights: Sequence[float], paint: Callabl
     buffer = BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(SETTINGS)
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
         figure = Figure(figsize=(width, height), layout="constrained")
         canvas = FigureCanvasAgg(figure)

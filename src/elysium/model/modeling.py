@@ -121,7 +121,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         known = input_ids < self.config.text_config.vocab_size
         return table(torch.where(known, input_ids, torch.zeros_like(input_ids)))
 
-    def select_tokens(self, tokens: Tensor, k: int | None, context: PromptContext) -> tuple[Tensor, Selection]:
+    def select_tokens(
+        self, tokens: Tensor, k: int | None, context: PromptContext | None
+    ) -> tuple[Tensor, Selection]:
         """Visual tokens (U, N, C) -> embeddings of the kept ones (F, k, W), and the selection itself."""
         selection = self.selector(tokens, k, context)
         embeddings = self.projector(selection.tokens)
@@ -154,13 +156,27 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                     f"The prompt has {int(image_slots.sum())} image tokens but no frames were given",
                     "Pass pixel_values",
                 )
-            return embeddings, None
+            return (embeddings + self._touch()) if self._learns_now() else embeddings, None
         tokens = self._visual_tokens(features)
         context = self._context(input_ids, len(tokens), features)
         k = self._tokens_per_frame(image_slots, len(context.frame_rows))
         visual, selection = self.select_tokens(tokens, k, context)
         embeddings = embeddings.masked_scatter(image_slots.unsqueeze(-1), visual.to(embeddings.dtype))
         return self._fill_regions(embeddings, input_ids, tokens, context), selection
+
+    def _learns_now(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def _touch(self) -> Tensor:
+        """Zero, by way of tower, selector and projector on a blank frame.
+
+        Where weights are sharded over processes, all must pass through the same modules in the same order: one whose
+        batch is text alone would leave the others waiting for its part of the tower.
+        """
+        side = self.config.image_size
+        blank = torch.zeros(1, 3, side, side, device=self.device, dtype=self.vision_dtype)
+        visual, _ = self.select_tokens(self._visual_tokens({"pixel_values": blank}), None, None)
+        return 0.0 * visual.sum()
 
     def _visual_tokens(self, features: dict[str, Any]) -> Tensor:
         encoded = features.get("vision_features")
@@ -274,6 +290,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     ) -> ElysiumOutput:
         """Logits (B, L, V) and, with ``labels``, the mean next-token loss over labels other than -100.
 
+        ``attention_mask`` is (B, L), or (B, 1, L, L) bool, true where a token sees another.
+
         ``only_select`` leaves the language model out: the output has what the selector says and nothing else. With
         ``named_boxes`` and no ``input_ids``, it has ``name_logits`` alone.
         """
@@ -283,8 +301,11 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             "query_ids": query_ids, "query_mask": query_mask,
         }  # fmt: skip
         selection, names = None, None
-        if named_boxes is not None and named_frames is not None and vision_features is not None:
-            names = self.name_logits(vision_features, named_boxes, named_frames)
+        if named_boxes is not None and named_frames is not None:
+            if vision_features is None and pixel_values is not None:  # the tower runs once for both
+                features["vision_features"] = vision_features = self.encode_frames(pixel_values)
+            if vision_features is not None:
+                names = self.name_logits(vision_features, named_boxes, named_frames)
         if inputs_embeds is None:
             if input_ids is None and names is not None:
                 return ElysiumOutput(name_logits=names)

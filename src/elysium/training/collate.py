@@ -1,12 +1,14 @@
-"""Samples to tensors: left-padded sequences whose answers all end at the right edge.
+"""Samples to tensors: left-padded sequences, one for each sample, or one for all questions about the same frames.
 
-Knows: which tokens carry loss (the answer and its end token, nothing else) and which of them are numbers of a
-box. Does not know: how the loss is computed.
+Knows: which tokens carry loss (the answer and its end token, nothing else), which of them are numbers of a box, and
+which tokens of a packed sequence see each other. Does not know: how the loss is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,103 +22,206 @@ from elysium.model.presets import NUM_BINS
 from elysium.training.samples import Sample
 
 IGNORED = -100
+WORD, TEMPLATE = -1, -2  # what a label is that is no number: free text, or what stands between the numbers of boxes
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A question behind its frames: what is read, and, token by token, what is to be said and what kind it is."""
+
+    ids: list[int]
+    labels: list[int]
+    values: list[int]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A sequence: frames, then blocks that each see the frames and themselves."""
+
+    prefix: list[int]
+    blocks: list[_Block]
+
+    def __len__(self) -> int:
+        return len(self.prefix) + sum(len(block.ids) for block in self.blocks)
 
 
 class Collator:
-    """Builds batches for a model whose tokenizer writes each of 0..100 as one token (``number_ids``)."""
+    """Builds batches.
 
-    def __init__(self, processor: ElysiumProcessor, number_ids: Sequence[int], grid: int) -> None:
+    Args:
+        number_ids: the tokens of 0..100 where the tokenizer writes each as one, else empty: then a box is text as any.
+        grid: side of the grid of visual tokens.
+        packing: samples about the same frames, with the same words before and between them, share a sequence.
+        tokens_per_frame: each batch keeps one of these numbers of visual tokens; empty: the processor's.
+    """
+
+    def __init__(
+        self, processor: ElysiumProcessor, number_ids: Sequence[int], grid: int, packing: bool = False,
+        tokens_per_frame: Sequence[int] = (), seed: int = 0,
+    ) -> None:  # fmt: skip
         self.processor = processor
         self.grid = grid
+        self.packing = packing
+        self.tokens_per_frame = tuple(tokens_per_frame)
+        self.seed = seed
         self.value_of = {token: value for value, token in enumerate(number_ids)}
 
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L), -1 where the label is
-        no number of a box; features (U, D) of the different frames and ``frame_ids`` (F,); regions, queries;
-        ``gate_targets`` (F, N), ``gate_boxes`` (F, 4); of the R things with a name, ``named_boxes`` (R, 4) in the
-        frames ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with IGNORED.
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L): 0..100 where the label
+        is a number of a box, else WORD or TEMPLATE; ``vision_features`` (U, D) or ``pixel_values`` (U, 3, S, S) of the
+        different frames and ``frame_ids`` (F,), absent in a batch without frames; regions, queries; ``gate_targets``
+        (F, N), ``gate_boxes`` (F, 4); of the R things with a name, ``named_boxes`` (R, 4) in the frames
+        ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with IGNORED.
+
+        A packed ``attention_mask`` is (B, 1, L, L), true where a token sees another. ``ids``, ``dropped_frames`` and
+        ``skipped`` are what samples say of themselves, in lists.
         """
-        prompts = [self.processor.encode_prompt(s.prompt) for s in samples]
-        batch = self._sequences(prompts, samples)
-        batch.update(_shared_frames(samples))
-        batch["frame_counts"] = torch.tensor([len(s.boxes) for s in samples])
-        batch.update(self._regions(samples))
-        batch.update(self.processor.query_tensors([s.query for s in samples]))
-        boxes = torch.from_numpy(np.concatenate([s.boxes for s in samples]))
-        batch["gate_targets"] = gate_targets(boxes, self.grid)
-        batch["gate_boxes"] = boxes
-        batch.update(self._names(samples, batch["frame_ids"]))
+        groups = grouped(samples) if self.packing else [[sample] for sample in samples]
+        k = self._draw_k(samples[0])
+        batch: dict[str, Any] = _sequences([self._row(group, k) for group in groups])
+        samples = [sample for group in groups for sample in group]
+        batch |= {"ids": [s.id for s in samples], "dropped_frames": [s.dropped_frames for s in samples],
+                  "skipped": [told for s in samples for told in s.skipped]}  # fmt: skip
+        if any(len(s.boxes) for s in samples):
+            batch |= self._frames(groups) | self._regions(groups)
+            batch |= self._names(groups, batch["frame_ids"])
+            if not self.packing:  # what is shared cannot depend on the question
+                batch |= self.processor.query_tensors([s.query for s in samples])
         return batch
 
-    def _names(self, samples: Sequence[Sample], frame_ids: Tensor) -> dict[str, Tensor]:
-        rows = [i for i, s in enumerate(samples) if s.names]
-        if not rows:
-            return {}
-        starts = np.cumsum([0, *(len(s.boxes) for s in samples)])
-        # Words carry a leading space, as they do in the middle of an answer.
-        words = [torch.tensor(self.processor.encode_words(samples[i].names)) for i in rows]
-        return {
-            "named_boxes": torch.from_numpy(np.stack([samples[i].named_box for i in rows])),
-            "named_frames": frame_ids[starts[rows].astype(np.int64)],
-            "name_labels": pad_sequence(words, batch_first=True, padding_value=IGNORED),
-        }
+    def length(self, sample: Sample) -> int:
+        """Tokens of a sample's sequence at its longest."""
+        k = max(self.tokens_per_frame, default=self.processor.num_image_tokens)
+        return len(self.processor.encode_prompt(sample.prompt, k)) + len(self.processor.encode_answer(sample.answer))
 
-    def _sequences(self, prompts: list[list[int]], samples: Sequence[Sample]) -> dict[str, Tensor]:
-        answers = [self.processor.encode_answer(s.answer) for s in samples]
-        width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-        shape = (len(prompts), width)
-        ids, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
-        mask, values = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
-        for row, (prompt, answer, sample) in enumerate(zip(prompts, answers, samples, strict=True)):
-            # Numbers are single tokens, so what is heard and what is to be said stand place by place.
-            heard = self.processor.encode_answer(sample.heard)
-            ids[row, width - len(prompt) - len(answer) :] = torch.tensor(prompt + heard)
-            mask[row, width - len(prompt) - len(answer) :] = 1
-            labels[row, width - len(answer) :] = torch.tensor(answer)
-            if sample.task.answers_boxes:
-                values[row, width - len(answer) :] = torch.tensor(self._box_values(answer))
-        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "position_ids": positions,
-            "labels": labels,
-            "number_values": values,
-        }
+    def _draw_k(self, first: Sample) -> int:
+        if not self.tokens_per_frame:
+            return self.processor.num_image_tokens
+        return int(np.random.default_rng((self.seed, 5, first.index)).choice(self.tokens_per_frame))
+
+    def _row(self, group: Sequence[Sample], k: int) -> _Row:
+        prompts = [self.processor.encode_prompt(sample.prompt, k) for sample in group]
+        shared = _frames_end(prompts[0], self.processor.image_token_id) if len(group) > 1 else 0
+        blocks = [self._block(prompt[shared:], sample) for prompt, sample in zip(prompts, group, strict=True)]
+        return _Row(prompts[0][:shared], blocks)
+
+    def _block(self, question: list[int], sample: Sample) -> _Block:
+        answer, heard = (self.processor.encode_answer(text) for text in (sample.answer, sample.heard))
+        if len(heard) != len(answer):  # numbers of several tokens do not stand place by place
+            heard = answer
+        values = self._box_values(answer) if sample.task.answers_boxes and self.value_of else [WORD] * len(answer)
+        return _Block(question + heard, [IGNORED] * len(question) + answer, [WORD] * len(question) + values)
 
     def _box_values(self, answer: list[int]) -> list[int]:
-        """Value of each token that is a number inside brackets, -1 of every other (the frame number included)."""
+        """Value of each token that is a number inside brackets, TEMPLATE of every other (frame numbers included)."""
         values, inside = [], False
         for token in answer:
-            values.append(self.value_of.get(token, -1) if inside else -1)
+            values.append(self.value_of.get(token, TEMPLATE) if inside else TEMPLATE)
             text = self.processor.tokenizer.convert_ids_to_tokens(token)
             inside = (inside or "[" in text) and "]" not in text
         return values
 
-    def _regions(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        starts = np.cumsum([0, *(len(s.boxes) for s in samples)])
-        rows = [i for i, s in enumerate(samples) if s.region is not None]
-        if not rows:
-            return {}
-        boxes = np.stack([samples[i].region for i in rows])  # type: ignore[misc]
+    def _frames(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        """What is seen, once for each sequence; of its things, the gate is to keep all, and to box the first."""
+        firsts = [group[0] for group in groups]
+        targets = [torch.stack([gate_targets(torch.from_numpy(s.boxes), self.grid) for s in group]) for group in groups]
         return {
-            "region_boxes": torch.from_numpy(boxes).float(),
-            "region_frames": torch.from_numpy(starts[rows].astype(np.int64)),
+            **self._shared_frames(firsts),
+            "frame_counts": torch.tensor([len(s.boxes) for s in firsts]),
+            "gate_targets": torch.cat([target.amax(dim=0) for target in targets]),
+            "gate_boxes": torch.from_numpy(np.concatenate([s.boxes for s in firsts])),
+        }
+
+    def _shared_frames(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Features or pixels of every frame once, and ``frame_ids`` (F,) of all samples' frames."""
+        places: dict[tuple[int, int], int] = {}
+        frames: list[NDArray[Any]] = []
+        ids = []
+        for sample in samples:
+            for key, frame in zip(sample.frame_keys, sample.features, strict=True):
+                if key not in places:
+                    places[key] = len(frames)
+                    frames.append(frame)
+                ids.append(places[key])
+        seen: dict[str, Tensor]
+        if frames[0].ndim == 3:
+            seen = {"pixel_values": self.processor.image_processor(frames)["pixel_values"]}
+        else:
+            seen = {"vision_features": torch.from_numpy(np.stack(frames)).float()}
+        return {**seen, "frame_ids": torch.tensor(ids)}
+
+    def _regions(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
+        starts = np.cumsum([0, *(len(group[0].boxes) for group in groups)])
+        given = [(s.region, starts[row]) for row, group in enumerate(groups) for s in group if s.region is not None]
+        if not given:
+            return {}
+        return {
+            "region_boxes": torch.from_numpy(np.stack([box for box, _ in given])).float(),
+            "region_frames": torch.tensor([int(start) for _, start in given]),
+        }
+
+    def _names(self, groups: Sequence[Sequence[Sample]], frame_ids: Tensor) -> dict[str, Tensor]:
+        starts = np.cumsum([0, *(len(group[0].boxes) for group in groups)])
+        named = [(s, int(starts[row])) for row, group in enumerate(groups) for s in group if s.names]
+        if not named:
+            return {}
+        words = [torch.tensor(self.processor.encode_words(sample.names)) for sample, _ in named]
+        return {
+            "named_boxes": torch.from_numpy(np.stack([sample.named_box for sample, _ in named])),
+            "named_frames": frame_ids[torch.tensor([start for _, start in named])],
+            "name_labels": pad_sequence(words, batch_first=True, padding_value=IGNORED),
         }
 
 
-def _shared_frames(samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """``vision_features`` (U, D) of every frame once, and ``frame_ids`` (F,) of all samples' frames."""
-    places: dict[tuple[int, int], int] = {}
-    features: list[NDArray[np.float16]] = []
-    ids = []
-    for sample in samples:
-        for key, feature in zip(sample.frame_keys, sample.features, strict=True):
-            if key not in places:
-                places[key] = len(features)
-                features.append(feature)
-            ids.append(places[key])
-    return {"vision_features": torch.from_numpy(np.stack(features)).float(), "frame_ids": torch.tensor(ids)}
+def grouped(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples whose sequences begin alike: about the same frames in the same order, introduced alike."""
+    groups: dict[Any, list[Sample]] = {}
+    for number, sample in enumerate(samples):
+        alone = number if not sample.frame_keys else None
+        key = (sample.frame_keys, sample.task.labels_frames or len(sample.frame_keys) > 1, alone)
+        groups.setdefault(key, []).append(sample)
+    return list(groups.values())
+
+
+def _frames_end(prompt: list[int], image_token: int) -> int:
+    """The place behind the last visual token."""
+    return len(prompt) - prompt[::-1].index(image_token) if image_token in prompt else 0
+
+
+def _sequences(rows: Sequence[_Row]) -> dict[str, Tensor]:
+    """Rows padded on the left, so that they end together."""
+    shape = (len(rows), max(len(row) for row in rows))
+    filled = {"input_ids": 0, "attention_mask": 0, "position_ids": 0, "labels": IGNORED, "number_values": WORD}
+    batch = {key: torch.full(shape, value) for key, value in filled.items()}
+    blocks = torch.full(shape, -1)  # which block a token is of: -1 padding, 0 frames, from 1 questions
+    for number, row in enumerate(rows):
+        start = shape[1] - len(row)
+        sees = len(row.prefix)
+        nothing = [IGNORED] * sees
+        batch["attention_mask"][number, start:] = 1
+        for key, values in {
+            "input_ids": row.prefix + [i for block in row.blocks for i in block.ids],
+            "labels": nothing + [i for block in row.blocks for i in block.labels],
+            "number_values": [WORD] * sees + [i for block in row.blocks for i in block.values],
+            "position_ids": [*range(sees), *(sees + i for block in row.blocks for i in range(len(block.ids)))],
+        }.items():
+            batch[key][number, start:] = torch.tensor(values)
+        of_block = [0] * sees + [i for i, block in enumerate(row.blocks, 1) for _ in block.ids]
+        blocks[number, start:] = torch.tensor(of_block)
+    if any(len(row.blocks) > 1 for row in rows):
+        batch["attention_mask"] = block_mask(blocks)
+    return batch
+
+
+def block_mask(blocks: Tensor) -> Tensor:
+    """(B, 1, L, L), true where token i sees token j: not later, and of the frames (0) or of its own block of ``blocks``
+    (B, L). Padding (-1) sees itself alone, since a softmax over nothing has no value."""
+    length = blocks.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool).tril()
+    own = blocks[:, :, None] == blocks[:, None, :]
+    shared = blocks[:, None, :] == 0
+    real = (blocks >= 0)[:, None, :]
+    return ((earlier & (own | shared) & real) | torch.eye(length, dtype=torch.bool)).unsqueeze(1)
 
 
 def gate_targets(boxes_xyxyn: Tensor, grid: int) -> Tensor:

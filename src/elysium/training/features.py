@@ -1,7 +1,8 @@
 """Rendered clips and what the frozen tower sees in them, kept on disk.
 
 A frozen tower gives the same features for the same clip every time, so each clip is rendered and encoded once
-(float16, about 0.1 MB a frame for nano) and every epoch draws other frames, objects, tasks and words from it.
+(float16, about 0.1 MB a frame for nano) and every epoch draws other frames, objects, tasks and words from it. Where the
+tower learns, the pixels are kept instead.
 Shards are written atomically and skipped when they exist: an interrupted rendering goes on where it stopped.
 
 Knows: shards, annotations. Does not know: tasks, prompts, losses.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +24,27 @@ from rich.progress import track
 from elysium.data.synth import ClipGenerator, SynthClip
 from elysium.files import atomic_path, atomic_write_text, ensure_folder
 from elysium.model import ElysiumForConditionalGeneration, ElysiumImageProcessor
+from elysium.training.sources import ClipLabels, ObjectLabel
 
 SHARD_CLIPS = 100
 _ENCODE_BATCH = 8  # measured: the fastest batch for a small convolutional tower on two cores
 
 
-@dataclass(frozen=True)
-class ObjectLabel:
-    """One object of a clip: boxes (T, 4) in 0..1 with NaN where absent, its words, and its colour if it has one."""
-
-    noun: str
-    colour: str | None
-    boxes_xyxyn: NDArray[np.float32]
-    expressions: tuple[str, ...]
-    description: str
-
-
-@dataclass(frozen=True)
-class ClipLabels:
-    """The objects of one clip."""
-
-    objects: tuple[ObjectLabel, ...]
-
-
 class FeatureCache:
-    """Features (T, D) float16 and labels of clips 0..len-1, read from shards by memory mapping."""
+    """Features (T, D) float16, or pixels (T, S, S, 3) uint8, and labels of clips 0..len-1, read from shards by memory
+    mapping."""
 
     def __init__(self, folder: Path, num_clips: int) -> None:
         self.folder = folder
         self.num_clips = num_clips
-        self._arrays: dict[int, NDArray[np.float16]] = {}
+        self.name = folder.name
+        self._arrays: dict[int, NDArray[Any]] = {}
         self._labels: dict[int, list[ClipLabels]] = {}
 
     def __len__(self) -> int:
         return self.num_clips
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float16], ClipLabels]:
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ClipLabels]:
         shard, place = divmod(index, SHARD_CLIPS)
         if shard not in self._arrays:
             self._arrays[shard] = np.load(_array_path(self.folder, shard), mmap_mode="r")
@@ -72,19 +58,28 @@ class FeatureCache:
                 yield from clip.objects
 
 
+Encode = Callable[[NDArray[np.uint8]], NDArray[Any]]
+"""From frames (T, S, S, 3) to what is kept of them, (T, D) or the frames themselves."""
+
+
 def render_cache(
-    folder: Path, num_clips: int, generator: ClipGenerator, encode: Callable[[NDArray[np.uint8]], NDArray[np.float16]]
+    folder: Path, num_clips: int, make_generator: Callable[[], ClipGenerator], encode: Encode
 ) -> FeatureCache:
-    """Render and encode the shards that are missing in ``folder``, or too short; returns the cache."""
+    """Render and encode the shards that are missing in ``folder``, or too short; returns the cache.
+
+    The generator is only made if any is.
+    """
     ensure_folder(folder)
     starts = range(0, num_clips, SHARD_CLIPS)
     wanted = {number: min(SHARD_CLIPS, num_clips - start) for number, start in enumerate(starts)}
     missing = {shard: count for shard, count in wanted.items() if _num_clips(folder, shard) < count}
+    generator = make_generator() if missing else None
     for shard, count in track(missing.items(), description=f"rendering {folder.name}", disable=not missing):
+        assert generator is not None
         clips = [generator.generate(shard * SHARD_CLIPS + i) for i in range(count)]
         with atomic_path(_array_path(folder, shard)) as path, path.open("wb") as file:
             encoded = encode(np.concatenate([clip.frames for clip in clips]))
-            np.save(file, encoded.reshape(len(clips), -1, encoded.shape[-1]))
+            np.save(file, encoded.reshape(len(clips), -1, *encoded.shape[1:]))
         atomic_write_text(_label_path(folder, shard), json.dumps([_to_json(clip) for clip in clips]))
     return FeatureCache(folder, num_clips)
 
@@ -96,9 +91,7 @@ def _num_clips(folder: Path, shard: int) -> int:
     return len(np.load(_array_path(folder, shard), mmap_mode="r"))
 
 
-def tower_encoder(
-    model: ElysiumForConditionalGeneration, image_processor: ElysiumImageProcessor
-) -> Callable[[NDArray[np.uint8]], NDArray[np.float16]]:
+def tower_encoder(model: ElysiumForConditionalGeneration, image_processor: ElysiumImageProcessor) -> Encode:
     """A function from frames (T, H, W, 3) to features (T, D) in float16."""
 
     @torch.inference_mode()

@@ -5,40 +5,46 @@ Knows: logits, labels, targets. Does not know: where they come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from elysium.config import LossSection
-from elysium.training.collate import IGNORED, number_kernel
+from elysium.training.collate import IGNORED, TEMPLATE, WORD, number_kernel
+
+PARTS = ("numbers", "words", "template", "gate", "choice", "votes", "names")
+"""What is taught: ``numbers`` (box coordinates), ``words`` (free text) and ``template`` (the rest of a box answer) of
+answers; which tokens lie in the object (``gate``), rather than others of the frame (``choice``), which box they vote
+for (``votes``); and ``names``, the words for things, read off their projected features."""
 
 
-@dataclass(frozen=True)
-class LossParts:
-    """Means over their own tokens: ``numbers`` (box coordinates), ``words`` (free text), ``template``; and what the
-    gate is taught: ``gate`` (which tokens), ``choice`` (rather than others of the frame), ``votes`` (which box). And
-    ``names``, the words for things, read off their projected features. What is not taught is zero."""
+def part_counts(batch: Mapping[str, Any]) -> Tensor:
+    """(7,) how many answer tokens, frames or things each of `PARTS` is a mean over in a batch of the collator."""
+    kept, values = batch["labels"] != IGNORED, batch["number_values"]
+    of_answers = [(kept & kind).sum() for kind in (values >= 0, values == WORD, values == TEMPLATE)]
+    frames = there = things = torch.zeros_like(of_answers[0])
+    if "gate_boxes" in batch:
+        frames = frames + len(batch["gate_boxes"])
+        there = (batch["gate_targets"].sum(dim=1) > 0).sum()
+    if "name_labels" in batch:
+        things = things + len(batch["name_labels"])
+    return torch.stack([*of_answers, frames, there, there, things]).float()
 
-    numbers: Tensor | float = 0.0
-    words: Tensor | float = 0.0
-    template: Tensor | float = 0.0
-    gate: Tensor | float = 0.0
-    choice: Tensor | float = 0.0
-    votes: Tensor | float = 0.0
-    names: Tensor | float = 0.0
 
-    def total(self, weights: LossSection) -> Tensor | float:
-        return (
-            self.numbers
-            + self.words
-            + weights.template * self.template
-            + weights.gate * self.gate
-            + weights.choice * self.choice
-            + weights.votes * self.votes
-            + weights.names * self.names
-        )
+def total(parts: Mapping[str, Tensor], weights: LossSection, shares: Tensor | None = None) -> Tensor:
+    """The weighted sum of parts. ``shares`` (7,): what part of all that a step learns from, over the micro-batches of
+    all processes, these means stand for; 1 without it."""
+    by_name = {"numbers": 1.0, "words": 1.0, **{name: getattr(weights, name) for name in PARTS[2:]}}
+    terms = [
+        by_name[name] * parts[name] * (1 if shares is None else shares[number])
+        for number, name in enumerate(PARTS)
+        if name in parts and by_name[name]
+    ]
+    return torch.stack(terms).sum()
 
 
 @dataclass(frozen=True)
@@ -100,32 +106,31 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 class AnswerLoss:
-    """Loss of answers whose numbers are single tokens ``number_ids``."""
+    """Loss of answers, whose numbers may be single tokens ``number_ids`` with softened targets."""
 
-    def __init__(self, number_ids: list[int], sigma: float) -> None:
-        self.number_ids = torch.tensor(number_ids)
+    def __init__(self, number_ids: Sequence[int], sigma: float) -> None:
+        self.number_ids = torch.tensor(list(number_ids), dtype=torch.long)
         self.kernel = number_kernel(sigma)
 
     def __call__(self, logits: Tensor, labels: Tensor, values: Tensor) -> dict[str, Tensor]:
-        """The parts ``numbers``, ``words`` and ``template``.
+        """The parts ``numbers`` (if there are number tokens), ``words`` and ``template``, each a mean over its own
+        tokens, zero without any.
 
-        ``logits`` (B, T+1, V) of the last T+1 positions; ``labels`` and ``values`` (B, T) of the last T tokens.
-
-        A number's target is its Gaussian over the number tokens; every other answer token has one right token.
-        A row without numbers is free text; in a row with numbers the rest is template.
+        ``logits`` (B, T, V) that predict the tokens ``labels`` (B, T) of kinds ``values`` (B, T), see the collator. A
+        number's target is its Gaussian over the number tokens; every other token has one right token.
         """
-        log_probs = logits[:, :-1].float().log_softmax(dim=-1)
+        log_probs = logits.float().log_softmax(dim=-1)
         kept = labels != IGNORED
-        number = values >= 0
-        has_box = number.any(dim=1, keepdim=True)
         hard = -log_probs.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-        soft_targets = self.kernel[values.clamp_min(0)[number]]
-        soft = -(soft_targets * log_probs[number][:, self.number_ids]).sum(dim=-1)
-        return {
-            "numbers": soft.sum() / max(len(soft), 1),
-            "words": _mean(hard, kept & ~has_box),
-            "template": _mean(hard, kept & has_box & ~number),
-        }
+        parts = {"words": _mean(hard, kept & (values == WORD)), "template": _mean(hard, kept & (values == TEMPLATE))}
+        if len(self.number_ids):
+            parts["numbers"] = self._numbers(log_probs, values, kept & (values >= 0))
+        return parts
+
+    def _numbers(self, log_probs: Tensor, values: Tensor, number: Tensor) -> Tensor:
+        targets = self.kernel.to(log_probs.device)[values[number]]
+        soft = -(targets * log_probs[number][:, self.number_ids.to(log_probs.device)]).sum(dim=-1)
+        return soft.sum() / max(len(soft), 1)
 
 
 def name_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -137,7 +142,7 @@ def name_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def gate_parts(gate: GateLoss) -> dict[str, Tensor]:
-    """What the gate is taught, by the names of :class:`LossParts`."""
+    """What the gate is taught, by the names of `PARTS`."""
     return {"gate": gate.belonging(), "choice": gate.choice(), "votes": gate.voting()}
 
 
@@ -146,7 +151,7 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def teacher_forced_boxes(logits: Tensor, values: Tensor, number_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, 4) arg-max boxes in bins at the number positions, and the true ones, row by row in order."""
+    """(M, 4) arg-max boxes in bins at the number positions of ``logits`` (B, T, V), and the true ones, row by row."""
     number = values >= 0
-    predicted = logits[:, :-1][number][:, number_ids].argmax(dim=-1)
+    predicted = logits[number][:, number_ids.to(logits.device)].argmax(dim=-1)
     return predicted.view(-1, 4), values[number].view(-1, 4)

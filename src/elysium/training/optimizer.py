@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW for everything else, behind one optimizer that the Trainer can drive.
+"""Learning rates by part; and Muon for matrices, AdamW for everything else, behind one optimizer for the Trainer.
 
 Muon (Jordan et al. 2024) orthogonalises the momentum of each weight matrix; embeddings, scalars, biases and norms
 stay with AdamW, as its authors advise. On nano's first steps it needed half the samples of AdamW alone.
@@ -8,7 +8,7 @@ Knows: which parameter goes where. Does not know: schedules, models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -25,18 +25,20 @@ class MuonAdamW(Optimizer):
         named_parameters: of the model; those that need no gradient are left out.
         muon_lr, adamw_lr: learning rates. Muon's updates are scaled to the size of AdamW's.
         weight_decay: of the matrices alone.
+        rates: factors on the learning rates of parts, see :func:`rate_of`.
     """
 
     def __init__(
         self, named_parameters: Iterable[tuple[str, nn.Parameter]], muon_lr: float, adamw_lr: float,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.0, rates: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         trained = [(name, p) for name, p in named_parameters if p.requires_grad]
-        matrices = [p for name, p in trained if is_matrix(name, p)]
-        others = [p for name, p in trained if not is_matrix(name, p)]
+        matrices = [(name, p) for name, p in trained if is_matrix(name, p)]
+        others = [(name, p) for name, p in trained if not is_matrix(name, p)]
+        by_rate = [part_groups(kind, lr, rates or {}) for kind, lr in ((matrices, muon_lr), (others, adamw_lr))]
         self.parts: tuple[Optimizer, Optimizer] = (
-            Muon(matrices, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            AdamW(others, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
+            Muon(by_rate[0], lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            AdamW(by_rate[1], lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self.defaults = {}
 
@@ -63,6 +65,30 @@ class MuonAdamW(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.parts[0].load_state_dict(state_dict["muon"])
         self.parts[1].load_state_dict(state_dict["adamw"])
+
+
+def part_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], lr: float, rates: Mapping[str, float],
+    weight_decay: float | None = None, decayed: Collection[str] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Parameter groups by learning rate and, if there is a ``weight_decay``, by whether they are among the ``decayed``;
+    without what needs no gradient."""
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        rate, decays = rate_of(name, rates), name in decayed
+        group = groups.setdefault((rate, decays), {"params": [], "lr": lr * rate})
+        group["params"].append(parameter)
+        if weight_decay is not None:
+            group["weight_decay"] = weight_decay if decays else 0.0
+    return list(groups.values())
+
+
+def rate_of(name: str, rates: Mapping[str, float]) -> float:
+    """The factor on a parameter's learning rate: that of the longest beginning of its name, 1 without one."""
+    fitting = [start for start in rates if name.startswith(start)]
+    return rates[max(fitting, key=len)] if fitting else 1.0
 
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:

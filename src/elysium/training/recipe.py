@@ -1,48 +1,44 @@
 """One training run from one configuration: a readable loop around the Hugging Face Trainer.
 
-``run`` does, in this order, for each stage: read the configuration, render and encode the clips (resumed where it
-stopped), train the tokenizer on their words, build the model, train (resumed from the last checkpoint), save a
-folder that ``Elysium.from_pretrained`` takes.
+``run`` does, in this order, for each stage: read the configuration, load the model (or, for a new nano, train a
+tokenizer on the words of the clips), read the records, render and encode the clips (resumed where it stopped), train
+(resumed from the last checkpoint), save a folder that ``Elysium.from_pretrained`` takes.
 
-Knows: the order of things. Does not know: how clips look, what is in a sample, how the loss is made.
+Knows: the order of things, and which of them one process does for all. Does not know: how clips look, what is in a
+sample, how the loss is made.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import TrainingArguments
+from transformers.integrations import is_tensorboard_available
 
-from elysium.config import DataSection, TrainConfig, load_stages
-from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
-from elysium.data.synth.questions import SAMPLES as QUESTION_SAMPLES
-from elysium.data.synth.questions import plural
-from elysium.errors import InputError
+from elysium.config import TrainConfig
+from elysium.config_files import load_stages
+from elysium.errors import InputError, ModelError
 from elysium.files import atomic_write_text, ensure_folder
-from elysium.inference.loading import locate
-from elysium.language import prompts
-from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
-from elysium.model.presets import build_nano, nano_config, nano_processor, number_token_ids, train_nano_tokenizer
+from elysium.model import ElysiumProcessor
+from elysium.model.presets import nano_config, number_token_ids
 from elysium.training.collate import Collator
-from elysium.training.features import FeatureCache, ObjectLabel, render_cache, tower_encoder
+from elysium.training.features import Encode, tower_encoder
 from elysium.training.loss import AnswerLoss
-from elysium.training.samples import SampleDataset
+from elysium.training.materials import Materials, gather, training_samples, validation_sets
+from elysium.training.samples import Sample
+from elysium.training.starting import Start, add_lora, bare_nano, check_fits, freeze, fresh_nano, given_start
 from elysium.training.stopping import StopGently, claim
 from elysium.training.trainer import ElysiumTrainer, JsonLog
+from elysium.training.vocabulary import Vocabulary
 
-Split = Literal["train", "val"]
-VAL_SAMPLES = 640
-_VAL_SEED = 977
-_KNOWN_COUNT = 3
+DONE = "training.json"  # in the folder of a finished model
 
 
 def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
@@ -50,7 +46,7 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     stages = load_stages(config_path, overrides)
     arguments = [training_arguments(stage) for stage in stages]  # wrong ones are told before an hour of rendering
     for stage, options in zip(stages[:-1], arguments, strict=False):
-        if not (stage.output_dir / "final" / "training.json").exists():
+        if not (stage.output_dir / "final" / DONE).exists():
             run_stage(stage, options)
     return run_stage(stages[-1], arguments[-1])
 
@@ -58,13 +54,115 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
 def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
     """Train one stage and return the folder of its model."""
     ensure_folder(config.output_dir)
-    last = claim(config)
+    with arguments.main_process_first(desc="reading the output folder"):
+        last = claim(config, writes=arguments.should_save)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    caches = prepare_data(config)
-    model, processor = prepare_model(config, caches)
-    trainer = build_trainer(config, arguments, model, processor, caches)
-    if last:
+    (model, processor), materials = prepare(config, arguments)
+    freeze(model, config.model.learns, adapted=config.model.lora is not None)
+    merge = add_lora(model, config.model.lora) if config.model.lora else lambda: model
+    trainer = build_trainer(config, arguments, (model, processor), materials)
+    train(trainer, config, last)
+    return save(trainer, config, merge, processor)
+
+
+def prepare(config: TrainConfig, arguments: TrainingArguments) -> tuple[Start, Materials]:
+    """Model, processor, and what they learn from. One process renders, the others read what it wrote."""
+    start = given_start(config)
+    if start is not None:
+        check_fits(config, start[0])
+    size_px = nano_config(1).image_size if start is None else start[1].image_processor.image_size
+    validates = arguments.eval_strategy != "no"
+    with arguments.main_process_first(desc="rendering clips"):
+        materials = gather(config, size_px, encoder(config, start), validates)
+    if start is None:
+        with arguments.main_process_first(desc="training the tokenizer"):
+            start = given_start(config) or fresh_nano(config, Vocabulary(materials.things()))
+    return start, materials
+
+
+def encoder(config: TrainConfig, start: Start | None) -> Encode:
+    """What is kept of rendered frames: what the frozen tower sees in them; their pixels where it learns, or where
+    records bring pixels too."""
+    if config.model.tower_learns or config.data.sources:
+        return lambda frames: frames
+    made: list[Encode] = []
+
+    def encode(frames: NDArray[np.uint8]) -> NDArray[Any]:
+        if not made:
+            model, processor = start or bare_nano(config.model.tower_weights)
+            made.append(tower_encoder(model.eval(), processor.image_processor))
+        return made[0](frames)
+
+    return encode
+
+
+def training_arguments(config: TrainConfig) -> TrainingArguments:
+    """``config.trainer`` over our defaults. Raises InputError for what it cannot be."""
+    report = "tensorboard" if is_tensorboard_available() else "none"
+    options = {"report_to": report, "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
+               "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
+    if options.get("max_steps", -1) < 1 and not ("num_train_epochs" in options and not config.data.uses_synth):
+        raise InputError(
+            "trainer.max_steps is missing", "The curriculum needs the number of steps (or, for records alone, epochs)"
+        )
+    try:
+        return TrainingArguments(output_dir=str(config.output_dir), **options)
+    except (TypeError, ValueError, ImportError) as error:
+        told = str(error).replace("TrainingArguments.__init__() got an", "an").split("\n")[0]
+        raise InputError(f"trainer: {told}", "Its keys are those of transformers' TrainingArguments") from error
+
+
+def build_trainer(
+    config: TrainConfig, arguments: TrainingArguments, start: Start, materials: Materials
+) -> ElysiumTrainer:
+    """The Trainer of a run."""
+    model, processor = start
+    numbers = _number_ids(processor)
+    collator = Collator(
+        processor, numbers, model.vision.grid, config.data.packing, config.model.tokens_per_frame or (), config.seed
+    )
+    if arguments.max_steps < 1:
+        step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        arguments.max_steps = math.ceil(arguments.num_train_epochs * materials.num_clips() / step)
+    marks = bool(processor.num_region_tokens)
+    most_tokens = config.data.max_tokens or model.config.text_config.max_position_embeddings
+    samples = training_samples(config, materials, arguments, marks, fits_into(collator, most_tokens))
+    trainer = ElysiumTrainer(
+        model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
+        data_collator=collator, callbacks=[JsonLog(config.output_dir / "log.jsonl")],
+    )  # fmt: skip
+    trainer.answer_loss = AnswerLoss(numbers, config.loss.number_sigma)
+    trainer.config = config
+    return trainer
+
+
+def _number_ids(processor: ElysiumProcessor) -> list[int]:
+    """The tokens of 0..100, none where the tokenizer splits numbers."""
+    try:
+        return number_token_ids(processor.tokenizer)
+    except ModelError:
+        return []
+
+
+def fits_into(collator: Collator, most_tokens: int) -> Callable[[Sample], bool]:
+    """Whether a sample's sequence has at most so many tokens."""
+
+    def fits(sample: Sample) -> bool:
+        # A token is a byte or more of text, so most samples need not be tokenised for this.
+        per_frame = max(collator.tokens_per_frame, default=collator.processor.num_image_tokens)
+        text = len(sample.prompt.encode()) + len(sample.answer.encode())
+        bound = text + (per_frame + 1) * len(sample.boxes) + collator.processor.num_region_tokens + 8
+        return bound <= most_tokens or collator.length(sample) <= most_tokens
+
+    return fits
+
+
+def train(trainer: ElysiumTrainer, config: TrainConfig, last: str | None) -> None:
+    """Train to the end, from the checkpoint ``last`` if there is one. Raises KeyboardInterrupt if a signal stopped
+    it."""
+    says = trainer.is_world_process_zero()
+    if last and says:
         print(f"resuming from {last}", flush=True)
     stop = StopGently()
     trainer.add_callback(stop)
@@ -72,230 +170,33 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
         trainer.train(resume_from_checkpoint=last)
     finally:
         stop.restore()
+    if says:
+        for what, count in trainer.told.items():
+            if count:
+                print(f"{what.replace('_', ' ')}: {count}", flush=True)
     if stop.asked:
-        step = trainer.state.global_step
-        print(f"stopped after step {step}; the same command goes on from {config.output_dir}", flush=True)
+        if says:
+            step = trainer.state.global_step
+            print(f"stopped after step {step}; the same command goes on from {config.output_dir}", flush=True)
         raise KeyboardInterrupt
-    return save(config, model, processor)
 
 
-@dataclass(frozen=True)
-class Caches:
-    """What was rendered: clips to train and to validate on, and single pictures if there are any."""
+def save(
+    trainer: ElysiumTrainer, config: TrainConfig, merge: Callable[[], nn.Module], processor: ElysiumProcessor
+) -> Path:
+    """Write the model in safetensors, its processor and a record of the run to ``output_dir/final``.
 
-    train: FeatureCache
-    val: FeatureCache
-    stills: FeatureCache | None
-
-    def words(self) -> Iterator[str]:
-        """Every expression and description to train on."""
-        for item in self._objects():
-            yield from item.expressions
-            yield item.description
-
-    def nouns(self) -> Iterator[str]:
-        """The noun of every thing to train on that has an expression."""
-        return (item.noun for item in self._objects() if item.expressions)
-
-    def _objects(self) -> Iterator[ObjectLabel]:
-        for cache in (self.train, self.stills):
-            if cache is not None:
-                yield from cache.all_objects()
-
-
-def prepare_data(config: TrainConfig) -> Caches:
-    """Caches of training and validation clips; the two share no photo and, where a kind has enough, no cut-out."""
-    cv2.setNumThreads(0)
-    data = config.data
-    encode = encoder(config)
-
-    def cache(name: str, split: Split, clips: int, seed: int, synth: dict[str, Any]) -> FeatureCache:
-        return render_cache(data.cache_dir / name, clips, clip_generator(data, split, seed, synth), encode)
-
-    stills = {**data.synth, "num_frames": 1, **data.still_synth}
-    return Caches(
-        cache("train", "train", data.train_clips, data.seed, data.synth),
-        cache("val", "val", data.val_clips, data.seed + 1, data.synth),
-        cache("stills", "train", data.still_clips, data.seed + 2, stills) if data.still_clips else None,
-    )
-
-
-def encoder(config: TrainConfig) -> Callable[[NDArray[np.uint8]], NDArray[np.float16]]:
-    """What the tower of the model to be trained sees in frames."""
-    if config.model.path is not None:
-        source = locate(str(config.model.path))
-        model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
-        return tower_encoder(model.eval(), ElysiumProcessor.from_pretrained(source).image_processor)
-    tokenizer = train_nano_tokenizer(["frame"], vocab_size=400)  # only the tower is used
-    model = build_nano(tokenizer, config.model.tower_weights).eval()
-    return tower_encoder(model, nano_processor(tokenizer, model.config).image_processor)
-
-
-def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, Any]) -> ClipGenerator:
-    """The generator of a split. Raises InputError when the asset folder is missing."""
-    if data.assets is not None and not data.assets.is_dir():
-        raise InputError(
-            f"No such asset folder: {data.assets}", "Set data.assets to a folder, or null for drawn shapes only"
-        )
-    library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
-    image_size = nano_config(1).image_size
-    return ClipGenerator(SynthConfig(**{"size_px": image_size, **synth}), library, seed=seed)
-
-
-def prepare_model(config: TrainConfig, caches: Caches) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """nano with a tokenizer trained on the run's words, or the model of ``model.path``; what does not learn is frozen.
-
-    What training starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer.
+    Half precision: float16, or what the weights were trained in; adapters merged.
     """
-    start = config.output_dir / "start"
-    source: str | Path | None = start if start.exists() else config.model.path
-    if source is not None:
-        source = locate(str(source))
-        model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
-        processor = ElysiumProcessor.from_pretrained(source)
-    else:
-        tokenizer = train_nano_tokenizer(tokenizer_texts(caches), phrases=template_phrases())
-        torch.manual_seed(config.seed)
-        model = build_nano(tokenizer, config.model.tower_weights)
-        processor = nano_processor(tokenizer, model.config)
-        model.config.tracking["known_words"] = known_words(caches)
-        model.config.tracking["known_nouns"] = known_nouns(caches)
-        model.save_pretrained(start)
-        processor.save_pretrained(start)
-    freeze(model, config.model.learns)
-    return model, processor
-
-
-def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | None) -> None:
-    """Freeze the tower and, if ``learns`` names some, all parameters but those that begin so."""
-    names = [name for name, _ in model.named_parameters()]
-    for start in learns or ():
-        if not any(name.startswith(start) for name in names):
-            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
-            raise InputError(f"model.learns: no parameter begins with {start!r}", f"The parts are {parts}")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(learns is None or name.startswith(learns))
-    model.vision.tower.requires_grad_(False).eval()
-
-
-def template_phrases() -> list[str]:
-    """The fixed parts of prompts and answers, each of which is one token of nano's."""
-    tasks = (prompts.Task.SOT, prompts.Task.VIDEO_REG, prompts.Task.REC, prompts.Task.REG)
-    questions = [prompts.TRACKING_RSOT_QUESTION, *(prompts.EVALUATION_QUESTIONS[task] for task in tasks)]
-    parts = {part.rstrip() for q in questions for part in re.split(r"\{box\}|\{expression\}", q) if part.strip(" .")}
-    return [
-        prompts.SYSTEM_SENTENCE + "USER: ",
-        "ASSISTANT:",
-        "Frame ",
-        ", Frame ",
-        ": ",
-        ": [",
-        "], Frame ",
-        *sorted(parts),
-    ]
-
-
-def tokenizer_texts(caches: Caches) -> list[str]:
-    """Everything nano reads and writes: questions, the system sentence, the words of the clips."""
-    fixed = [prompts.TRACKING_RSOT_QUESTION]
-    fixed += [q for task in prompts.Task for q in (*prompts.paraphrases(task), prompts.EVALUATION_QUESTIONS[task])]
-    frames = prompts.frames_block(8).replace(prompts.MARK_IMAGE, "")
-    words = [f" {word}" for text in caches.words() for word in text.split()]
-    return [*[*fixed, QUESTION_SAMPLES, prompts.SYSTEM_SENTENCE + "USER: " + frames, "ASSISTANT:"] * 200, *words]
-
-
-def known_words(caches: Caches) -> list[str]:
-    """The words that stood in at least three expressions or descriptions of the training clips, and those of the
-    questions, sorted."""
-    said = _frequent(word for text in caches.words() for word in text.lower().split())
-    plurals = (word for noun in known_nouns(caches) for word in plural(noun).lower().split())
-    return sorted({*said, *re.findall(r"[a-z]+", QUESTION_SAMPLES.lower()), *plurals})
-
-
-def known_nouns(caches: Caches) -> list[str]:
-    """What at least three things of the training clips that can be named are called, sorted."""
-    return _frequent(caches.nouns())
-
-
-def _frequent(texts: Iterable[str]) -> list[str]:
-    return sorted(text for text, count in Counter(texts).items() if count >= _KNOWN_COUNT)
-
-
-def training_arguments(config: TrainConfig) -> TrainingArguments:
-    """``config.trainer`` over our defaults. Raises InputError unless it says ``max_steps``."""
-    options = {"report_to": "none", "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
-               "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
-    if options.get("max_steps", 0) < 1:
-        raise InputError("trainer.max_steps is missing", "The curriculum needs the number of steps")
-    return TrainingArguments(output_dir=str(config.output_dir), **options)
-
-
-def build_trainer(
-    config: TrainConfig, arguments: TrainingArguments, model: ElysiumForConditionalGeneration,
-    processor: ElysiumProcessor, caches: Caches,
-) -> ElysiumTrainer:  # fmt: skip
-    """The Trainer of a run."""
-    ids = number_token_ids(processor.tokenizer)
-    step_samples = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    dataset = sample_dataset(
-        config, caches, arguments.max_steps * step_samples, arguments.per_device_train_batch_size
-    )
-    trainer = ElysiumTrainer(
-        model=model, args=arguments, train_dataset=dataset, eval_dataset=validation_sets(config, caches.val),
-        data_collator=Collator(processor, ids, model.vision.grid),
-        callbacks=[JsonLog(config.output_dir / "log.jsonl")],
-    )  # fmt: skip
-    trainer.answer_loss = AnswerLoss(ids, config.loss.number_sigma)
-    trainer.config = config
-    return trainer
-
-
-def sample_dataset(config: TrainConfig, caches: Caches, num_samples: int, batch_size: int) -> SampleDataset:
-    """The training samples in the curriculum's order."""
-    data = config.data
-    return SampleDataset(
-        caches.train,
-        num_samples,
-        batch_size,
-        config.phases,
-        data.tasks,
-        config.seed,
-        caches.stills,
-        data.group_size,
-        data.paraphrase_share,
-        data.box_jitter,
-        data.slip_share,
-        data.questions.model_dump(),
-        data.image_questions,
-    )
-
-
-def validation_sets(config: TrainConfig, cache: FeatureCache) -> dict[str, SampleDataset]:
-    """Fixed samples of each box task on validation clips, with the evaluation questions and exact boxes.
-
-    Every box that the model hears of its answer is misplaced: hearing the right ones would flatter it.
-    """
-
-    def samples(task: str) -> SampleDataset:
-        return SampleDataset(
-            cache,
-            VAL_SAMPLES // 4,
-            16,
-            config.phases[-1:],
-            {task: 1.0},
-            _VAL_SEED,
-            paraphrase_share=0.0,
-            box_jitter=0.0,
-            slip_share=1.0,
-        )
-
-    return {task: samples(task) for task in ("SOT", "RSOT", "REC")}
-
-
-def save(config: TrainConfig, model: ElysiumForConditionalGeneration, processor: ElysiumProcessor) -> Path:
-    """Write the model in float16 safetensors, its processor and a record of the run to ``output_dir/final``."""
     folder = config.output_dir / "final"
-    model.eval().half().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    atomic_write_text(folder / "training.json", config.model_dump_json(indent=2))
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        trainer.save_model(str(folder))  # gathers what is sharded
+    elif trainer.args.should_save:
+        model: Any = merge().eval()
+        half = torch.bfloat16 if config.model.dtype == "bfloat16" else torch.float16
+        model.to(half).save_pretrained(folder)
+    if trainer.args.should_save:
+        processor.save_pretrained(folder)
+        atomic_write_text(folder / DONE, config.model_dump_json(indent=2))
+    trainer.accelerator.wait_for_everyone()
     return folder

@@ -1,4 +1,4 @@
-"""From cached clips to training samples: which frames, which object, which task, which words.
+"""From clips to training samples: which frames, which object, which task, which words.
 
 Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers, and all
 samples of a batch have the same number of frames, so padding stays small. Neighbouring samples are questions about
@@ -8,148 +8,231 @@ Does not know: tokens, tensors on devices, losses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
-from elysium.config import Phase
-from elysium.data.synth.questions import EQUALLY, ask
+from elysium.config import DataSection, Phase
+from elysium.data.synth.questions import ask
+from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
-from elysium.language.prompts import Task, answer_text, build_prompt, build_question
-from elysium.training.features import ClipLabels, FeatureCache, ObjectLabel
+from elysium.language.prompts import SYSTEM_SENTENCE, Task, answer_text, build_prompt, build_question
+from elysium.training.sources import ClipLabels, Clips, Frames, ObjectLabel
 
 _IMAGE_TASKS = (Task.REC, Task.REG)
 _TRIES = 8  # objects of a clip that are tried before the group goes to another clip
-_Frames = tuple[NDArray[np.float16], tuple[tuple[int, int], ...]]
+_MOST_TRIES = 2000  # draws after which a source is taken to hold nothing for its tasks
+_MOST_SKIPPED = 100  # clips in a row that cannot be read or are too long
 
 
 @dataclass(frozen=True)
 class Sample:
     """One prompt and its answer.
 
-    ``heard`` is the answer as the model hears itself while it learns to continue: like ``answer``, but with some boxes
-    misplaced. ``boxes`` (n, 4) in 0..1 with NaN: where the object is in each frame, for the gate. ``frame_keys``: equal
-    keys of two samples mean the same frame, with the same features. ``names``: the words for the thing (its noun, its
-    colour), for ``named_box`` (4,), its box in the first frame or a part of that.
+    ``features`` (n, D) of its n frames, or their pixels (n, S, S, 3) uint8. ``heard`` is the answer as the model hears
+    itself while it learns to continue: like ``answer``, but with some boxes misplaced. ``boxes`` (n, 4) in 0..1 with
+    NaN: where the object is in each frame, for the gate. ``frame_keys``: equal keys of two samples mean the same
+    frame, with the same features. ``names``: the words for the thing (its noun, its colour), for ``named_box`` (4,),
+    its box in the first frame or a part of that. ``id`` says where it comes from. ``dropped_frames``: how many it lost
+    because the sequence would have been too long, ``skipped``: clips passed over on the way to it, which could not be
+    read or did not fit at all.
     """
 
     task: Task
     prompt: str
     answer: str
     heard: str
-    features: NDArray[np.float16]
+    features: NDArray[Any]
     boxes: NDArray[np.float32]
     region: NDArray[np.float64] | None
     query: str | None
     frame_keys: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     named_box: NDArray[np.float32]
+    id: str = ""
+    index: int = 0
+    dropped_frames: int = 0
+    skipped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Clip:
+    """The frames that a sample is about, and where they come from."""
+
+    frames: NDArray[Any]
+    keys: tuple[tuple[int, int], ...]
+    id: str
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One clip of a source."""
+
+    source: str
+    number: int
+    frames: Frames
+
+    def clip(self, picked: NDArray[np.int64]) -> _Clip:
+        """Its frames ``picked``, read."""
+        keys = tuple((self.number, int(frame)) for frame in picked)
+        told = f"{self.source}[{self.number}] frames {picked.tolist()}"
+        return _Clip(np.asarray(self.frames[picked]), keys, told)
+
+
+@dataclass
+class _Try:
+    """The draws of one attempt: ``rng`` for the sample's own, ``group_rng`` for what its group shares."""
+
+    rng: np.random.Generator
+    group_rng: np.random.Generator
+    num_frames: int
+    most_frames: int
+
+
+@dataclass
 class SampleDataset(Dataset[Sample]):
-    """``num_samples`` samples drawn from a cache of clips under a curriculum of frame counts.
+    """``num_samples`` samples drawn from clips under a curriculum of frame counts.
 
-    ``stills``: a cache of single pictures; questions on single pictures are about them, or, without it, about frames of
-    clips. ``group_size`` neighbouring samples are about the same frames. ``image_questions``: the share of VIDEO_QA
-    that is about single pictures.
+    ``asked`` says what is asked and how (``data`` of a configuration). ``stills``: single pictures; questions on single
+    pictures are about them, or, without them, about frames of clips. ``fits``: whether a sample's sequence is short
+    enough; one that is too long loses frames from the end.
     """
 
-    def __init__(
-        self, cache: FeatureCache, num_samples: int, batch_size: int, phases: Sequence[Phase], tasks: dict[str, float],
-        seed: int = 0, stills: FeatureCache | None = None, group_size: int = 1, paraphrase_share: float = 0.3,
-        box_jitter: float = 0.06, slip_share: float = 0.6, questions: Mapping[str, float] = EQUALLY,
-        image_questions: float = 0.0, region_mark: bool = True,
-    ) -> None:  # fmt: skip
-        self.cache = cache
-        self.stills = stills
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.group_size = group_size
-        self.phases = list(phases)
-        self.tasks = {Task(name): weight for name, weight in tasks.items()}
-        shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: image_questions}
-        self._image_tasks = {task: weight * shares[task] for task, weight in self.tasks.items() if shares.get(task)}
-        self.seed = seed
-        self.paraphrase_share = paraphrase_share
-        self.box_jitter = box_jitter
-        self.slip_share = slip_share
-        self.questions = questions
-        self.region_mark = region_mark
+    clips: Clips
+    num_samples: int
+    batch_size: int
+    phases: Sequence[Phase]
+    asked: DataSection
+    seed: int = 0
+    stills: Clips | None = None
+    region_mark: bool = True
+    fits: Callable[[Sample], bool] | None = None
+    _tasks: dict[Task, float] = field(init=False)
+    _image_tasks: dict[Task, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tasks = {Task(name): weight for name, weight in self.asked.tasks.items()}
+        shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: self.asked.image_questions}
+        self._image_tasks = {task: weight * shares[task] for task, weight in self._tasks.items() if shares.get(task)}
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, index: int) -> Sample:
+        """Sample ``index``. Raises InputError when nothing can be drawn from the clips."""
         image_batch = self._is_image_batch(index // self.batch_size)
         num_frames = 1 if image_batch else self._frames(index)
-        rng = np.random.default_rng((self.seed, index))
-        attempt = 0
-        while True:  # a few objects cannot serve every task (absent at first, no words): draw again
-            group_rng = np.random.default_rng((self.seed, 2, index // self.group_size, attempt // _TRIES))
-            task = self._draw_task(group_rng, image_batch)
-            sample = self._draw(rng, group_rng, task, num_frames)
+        skipped: list[str] = []
+        for attempt in range(_MOST_TRIES):  # a few objects cannot serve every task (absent at first, no words)
+            try:
+                sample = self._attempt(index, attempt, num_frames, image_batch)
+            except SourceError as error:
+                skipped.append(str(error))
+                sample = None
             if sample is not None:
-                return sample
-            attempt += 1
+                shortened = self._shortened(sample, index, attempt, num_frames, image_batch)
+                if shortened is not None:
+                    return replace(shortened, index=index, skipped=tuple(skipped))
+                skipped.append(f"{sample.id} is too long even with one frame")
+            if len(skipped) >= _MOST_SKIPPED:
+                raise InputError(f"{self.clips.name}: {len(skipped)} clips in a row cannot be used. {skipped[-1]}", "")
+        tasks = ", ".join(task.value for task in self._tasks)
+        raise InputError(f"{self.clips.name} holds nothing to ask {tasks} about", "Change its tasks, or its records")
+
+    def _attempt(
+        self, index: int, attempt: int, num_frames: int, image_batch: bool, most_frames: int | None = None
+    ) -> Sample | None:
+        rng = np.random.default_rng((self.seed, index) if attempt == 0 else (self.seed, index, attempt))
+        group_rng = np.random.default_rng((self.seed, 2, index // self.asked.group_size, attempt // _TRIES))
+        task = self._draw_task(group_rng, image_batch)
+        return self._draw(_Try(rng, group_rng, num_frames, most_frames or num_frames), task)
+
+    def _shortened(self, sample: Sample, index: int, attempt: int, num_frames: int, image_batch: bool) -> Sample | None:
+        """The sample, drawn again with ever fewer frames until it fits; None if not even one does."""
+        given = len(sample.boxes)
+        while self.fits is not None and not self.fits(sample):
+            fewer = len(sample.boxes) - 1
+            shorter = self._attempt(index, attempt, num_frames, image_batch, fewer) if fewer > 0 else None
+            if shorter is None:
+                return None
+            sample = replace(shorter, dropped_frames=given - fewer)
+        return sample
 
     def _frames(self, index: int) -> int:
         progress = (index + 0.5) / self.num_samples
         return next(phase.frames for phase in self.phases if progress <= phase.until)
 
     def _is_image_batch(self, batch: int) -> bool:
-        share = sum(self._image_tasks.values()) / sum(self.tasks.values())
+        share = sum(self._image_tasks.values()) / sum(self._tasks.values())
         return bool(np.random.default_rng((self.seed, 1, batch)).random() < share)
 
     def _draw_task(self, rng: np.random.Generator, image: bool) -> Task:
         choices = self._image_tasks
         if not image:
-            choices = {task: weight - choices.get(task, 0.0) for task, weight in self.tasks.items()}
+            choices = {task: weight - choices.get(task, 0.0) for task, weight in self._tasks.items()}
         weights = np.array(list(choices.values()))
         return list(choices)[rng.choice(len(choices), p=weights / weights.sum())]
 
-    def _draw(
-        self, rng: np.random.Generator, group_rng: np.random.Generator, task: Task, num_frames: int
-    ) -> Sample | None:
+    def _draw(self, draws: _Try, task: Task) -> Sample | None:
         """A sample about the clip and the frames that ``group_rng`` gives to the whole group; None if the object that
         ``rng`` draws cannot serve the task."""
-        cache = self.stills if num_frames == 1 and self.stills is not None else self.cache
-        number = int(group_rng.integers(len(cache)))
-        features, labels = cache[number]
-        from_start = task.needs_expression or task is Task.VIDEO_QA
-        picked = draw_frames(group_rng, len(features), num_frames, from_start)
+        single = draws.num_frames == 1 and self.stills is not None
+        clips = self.stills if single and self.stills is not None else self.clips
+        number = int(draws.group_rng.integers(len(clips)))
+        frames, labels = clips[number]
+        if labels.chats:
+            return self._chat(draws, _Shown(clips.name, number, frames), labels) if task is Task.VIDEO_QA else None
+        from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
+        picked = draw_frames(draws.group_rng, len(frames), draws.num_frames, from_start, self.asked.max_interval)
+        picked = picked[: draws.most_frames]
         if not labels.objects:
             return None
-        item = labels.objects[int(rng.integers(len(labels.objects)))]
+        item = labels.objects[int(draws.rng.integers(len(labels.objects)))]
         boxes = item.boxes_xyxyn[picked]
         if np.isnan(boxes[0, 0]) or (task.needs_expression and not item.expressions):
             return None
         if not task.answers_boxes and not item.expressions:
             return None  # what has no name is not described
-        frames = np.asarray(features[picked]), tuple((number, int(frame)) for frame in picked)
+        clip = _Shown(clips.name, number, frames).clip(picked)
         if task is Task.VIDEO_QA:
-            return self._question(rng, item, labels, boxes, frames)
-        return self._build(rng, task, item, boxes, frames)
+            return self._question(draws.rng, item, labels, boxes, clip)
+        return self._build(draws.rng, task, item, boxes, clip)
+
+    def _chat(self, draws: _Try, shown: _Shown, labels: ClipLabels) -> Sample:
+        """One round of a chat, about frames spread evenly over the clip, or about no frame at all."""
+        question, answer = labels.chats[int(draws.rng.integers(len(labels.chats)))]
+        picked = spread_frames(len(shown.frames), draws.num_frames)[: draws.most_frames]
+        clip = shown.clip(picked)
+        nowhere = np.full((len(picked), 4), np.nan, np.float32)
+        prompt = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
+        if len(picked):
+            prompt = build_prompt(Task.VIDEO_QA, len(picked), question)
+        query = question if len(picked) else None
+        return Sample(
+            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, query, clip.keys, (),
+            np.zeros(4, np.float32), clip.id,
+        )  # fmt: skip
 
     def _question(
-        self, rng: np.random.Generator, item: ObjectLabel, labels: ClipLabels, boxes: NDArray[np.float32],
-        frames: _Frames,
-    ) -> Sample | None:  # fmt: skip
-        asked = ask(rng, item, labels.objects, boxes, self.questions)
+        self, rng: np.random.Generator, item: ObjectLabel, labels: ClipLabels, boxes: NDArray[np.float32], clip: _Clip
+    ) -> Sample | None:
+        asked = ask(rng, item, labels.objects, boxes, self.asked.questions.model_dump())
         if asked is None:
             return None
         question, answer = asked
         prompt = build_prompt(Task.VIDEO_QA, len(boxes), build_question(Task.VIDEO_QA, question=question))
         return Sample(
-            Task.VIDEO_QA, prompt, answer, answer, frames[0], boxes, None, question, frames[1], names(item),
-            part_of(rng, boxes[0]),
+            Task.VIDEO_QA, prompt, answer, answer, clip.frames, boxes, None, question, clip.keys, names(item),
+            part_of(rng, boxes[0]), clip.id,
         )  # fmt: skip
 
     def _build(
-        self, rng: np.random.Generator, task: Task, item: ObjectLabel, boxes: NDArray[np.float32], frames: _Frames
+        self, rng: np.random.Generator, task: Task, item: ObjectLabel, boxes: NDArray[np.float32], clip: _Clip
     ) -> Sample:
         expression = str(rng.choice(item.expressions)) if task.needs_expression else None
         bins = [None if np.isnan(b[0]) else quantize(b[None])[0] for b in boxes]
@@ -160,7 +243,7 @@ class SampleDataset(Dataset[Sample]):
             region = prompted.astype(np.float64) / 100  # what inference will know
         question = build_question(
             task, box_text=box_text, expression=expression, region_mark=self.region_mark,
-            rng=rng if rng.random() < self.paraphrase_share else None,
+            rng=rng if rng.random() < self.asked.paraphrase_share else None,
         )  # fmt: skip
         answer = heard = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
         if task.answers_boxes:
@@ -169,8 +252,8 @@ class SampleDataset(Dataset[Sample]):
             heard = answer_text(task, boxes=slipped)
         prompt = build_prompt(task, len(boxes), question)
         return Sample(
-            task, prompt, answer, heard, frames[0], boxes, region, expression, frames[1], names(item),
-            part_of(rng, boxes[0]),
+            task, prompt, answer, heard, clip.frames, boxes, region, expression, clip.keys, names(item),
+            part_of(rng, boxes[0]), clip.id,
         )  # fmt: skip
 
     def _slip(self, rng: np.random.Generator, box: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
@@ -179,7 +262,7 @@ class SampleDataset(Dataset[Sample]):
         A model that always hears the right box of the frame before learns to repeat it instead of looking, and
         drifts away as soon as it hears its own.
         """
-        if box is None or rng.random() >= self.slip_share:
+        if box is None or rng.random() >= self.asked.slip_share:
             return box
         size = np.tile(box[2:] - box[:2], 2)
         far = rng.random() < 0.35
@@ -193,8 +276,24 @@ class SampleDataset(Dataset[Sample]):
         if rng.random() < 0.5:
             return exact
         size = np.tile(exact[2:] - exact[:2], 2)
-        moved = np.clip(exact + rng.normal(0, self.box_jitter, 4) * size, 0, 1)
+        moved = np.clip(exact + rng.normal(0, self.asked.box_jitter, 4) * size, 0, 1)
         return moved if (moved[2:] - moved[:2] > 0.01).all() else exact
+
+
+class MixedSamples(Dataset[Sample]):
+    """Batches of several datasets of equal length and batch size in turn, each drawn by its weight."""
+
+    def __init__(self, parts: Sequence[SampleDataset], weights: Sequence[float], seed: int) -> None:
+        self.parts, self.seed = parts, seed
+        self.shares = np.array(weights) / sum(weights)
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, index: int) -> Sample:
+        batch = index // self.parts[0].batch_size
+        part = np.random.default_rng((self.seed, 3, batch)).choice(len(self.parts), p=self.shares)
+        return self.parts[int(part)][index]
 
 
 def names(item: ObjectLabel) -> tuple[str, ...]:
@@ -212,11 +311,18 @@ def part_of(rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.fl
     return np.concatenate([corner, corner + share * size]).astype(np.float32)
 
 
-def draw_frames(rng: np.random.Generator, available: int, count: int, from_start: bool) -> NDArray[np.int64]:
-    """``count`` frame numbers at one interval, from a random start, or from 0 (words are true of frame 0)."""
+def draw_frames(
+    rng: np.random.Generator, available: int, count: int, from_start: bool, max_interval: int = 60
+) -> NDArray[np.int64]:
+    """``count`` frame numbers at one interval of at most ``max_interval``, from a random start, or from 0."""
     count = min(count, available)
-    widest = (available - 1) // max(count - 1, 1)
+    widest = min((available - 1) // max(count - 1, 1), max_interval)
     interval = int(rng.integers(1, widest + 1)) if count > 1 else 1
     last_start = available - 1 - interval * (count - 1)
     start = 0 if from_start else int(rng.integers(last_start + 1))
     return start + interval * np.arange(count)
+
+
+def spread_frames(available: int, count: int) -> NDArray[np.int64]:
+    """At most ``count`` frame numbers spread evenly over a clip, the first and the last among them."""
+    return np.unique(np.linspace(0, max(available - 1, 0), min(count, available)).round().astype(np.int64))

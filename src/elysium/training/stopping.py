@@ -1,6 +1,7 @@
 """Stopping a run without losing what was done, and going on with it.
 
-Ctrl-C or SIGTERM lets the step end, saves a checkpoint and stops; a second one stops at once. Knows signals and the
+Ctrl-C or SIGTERM lets the step end, saves a checkpoint and stops; the same one again stops at once (a launcher may send
+the other one too). Of several processes all stop after the same step, whichever was told. Knows signals and the
 Trainer's callbacks, and which configuration a folder belongs to. Does not know: models, data.
 """
 
@@ -12,6 +13,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -30,6 +32,7 @@ class StopGently(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
+        self._heard: set[int] = set()
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -37,6 +40,12 @@ class StopGently(TrainerCallback):
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1:
+            told = torch.tensor(float(bool(self._heard)), device=args.device)
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(told)
+        else:
+            self.asked = bool(self._heard)
         if self.asked:
             control.should_save = control.should_training_stop = True
 
@@ -49,14 +58,14 @@ class StopGently(TrainerCallback):
             signal.signal(*self._before.popitem())
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if number in self._heard:
             raise KeyboardInterrupt
-        self.asked = True
+        self._heard.add(number)
         print("stopping after this step; once more stops at once", flush=True)
 
 
-def claim(config: TrainConfig) -> str | None:
-    """The checkpoint to go on from, None in a new folder; the configuration is written down beside it.
+def claim(config: TrainConfig, writes: bool = True) -> str | None:
+    """The checkpoint to go on from, None in a new folder; the configuration is written down beside it if ``writes``.
 
     Raises InputError that lists what differs if the checkpoint is of another configuration.
     """
@@ -72,7 +81,8 @@ def claim(config: TrainConfig) -> str | None:
                 f"{config.output_dir} was begun with another configuration: {told}",
                 f"Choose another output_dir, or take {path} away to go on all the same",
             )
-    atomic_write_text(path, json.dumps(values, indent=2) + "\n")
+    if writes:
+        atomic_write_text(path, json.dumps(values, indent=2) + "\n")
     return last
 
 

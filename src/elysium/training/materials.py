@@ -1,0 +1,119 @@
+"""What a run learns from: rendered clips, records, and the samples drawn from both.
+
+Knows: which caches a configuration asks for, how sources are mixed. Does not know: how clips look, what is in a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import cv2
+from transformers import TrainingArguments
+
+from elysium.config import DataSection, TrainConfig
+from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
+from elysium.training.features import Encode, FeatureCache, render_cache
+from elysium.training.samples import MixedSamples, Sample, SampleDataset
+from elysium.training.sources import Clips, ObjectLabel, RecordClips
+
+Split = Literal["train", "val"]
+VAL_SAMPLES = 640
+_VAL_SEED = 977
+_VAL_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Rendered clips to train and to validate on, single pictures, and records with their share of the batches."""
+
+    train: FeatureCache | None
+    val: FeatureCache | None
+    stills: FeatureCache | None
+    records: tuple[RecordClips, ...] = field(default=())
+
+    def things(self) -> Iterator[ObjectLabel]:
+        """Every object to train on."""
+        for cache in (self.train, self.stills):
+            if cache is not None:
+                yield from cache.all_objects()
+        for source in self.records:
+            for _, labels in source.clips:
+                yield from labels.objects
+
+    def num_clips(self) -> int:
+        """How many clips and chats there are to train on."""
+        return sum(len(clips) for clips in (self.train, self.stills, *self.records) if clips is not None)
+
+
+def gather(config: TrainConfig, size_px: int, encode: Encode, validates: bool) -> Materials:
+    """Read the records and render the clips that are missing, frames ``size_px`` wide and high.
+
+    Training and validation clips share no photo and, where a kind has enough, no cut-out.
+    """
+    cv2.setNumThreads(0)
+    data = config.data
+    records = tuple(RecordClips(source.annotations, source.images, size_px) for source in data.sources)
+
+    def cache(name: str, split: Split, clips: int, seed: int, synth: dict[str, Any]) -> FeatureCache:
+        def generator() -> ClipGenerator:
+            return clip_generator(data, split, seed, {"size_px": size_px, **synth})
+
+        return render_cache(data.cache_dir / name, clips, generator, encode)
+
+    stills = {**data.synth, "num_frames": 1, **data.still_synth}
+    return Materials(
+        cache("train", "train", data.train_clips, data.seed, data.synth) if data.uses_synth else None,
+        cache("val", "val", data.val_clips, data.seed + 1, data.synth) if validates and data.val_clips else None,
+        cache("stills", "train", data.still_clips, data.seed + 2, stills) if data.still_clips else None,
+        records,
+    )
+
+
+def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, Any]) -> ClipGenerator:
+    """The generator of a split."""
+    library = AssetLibrary.from_folder(data.assets, split, cache=data.cache_dir / f"assets-{split}.npz")
+    return ClipGenerator(SynthConfig(**synth), library, seed=seed)
+
+
+def training_samples(
+    config: TrainConfig, materials: Materials, arguments: TrainingArguments, region_mark: bool,
+    fits: Callable[[Sample], bool],
+) -> SampleDataset | MixedSamples:  # fmt: skip
+    """The training samples in the curriculum's order, as many as ``arguments.max_steps`` take on all processes."""
+    micro = arguments.per_device_train_batch_size
+    count = arguments.max_steps * micro * arguments.gradient_accumulation_steps * arguments.world_size
+
+    def samples(clips: Clips, asked: DataSection, stills: FeatureCache | None = None) -> SampleDataset:
+        return SampleDataset(
+            clips, count, micro, config.phases, asked, config.seed, stills, region_mark=region_mark, fits=fits
+        )
+
+    parts: list[SampleDataset] = []
+    weights: list[float] = []
+    if materials.train is not None:
+        parts.append(samples(materials.train, config.data, materials.stills))
+        weights.append(config.data.synth_weight)
+    for source, clips in zip(config.data.sources, materials.records, strict=True):
+        tasks = source.tasks or ({"VIDEO_QA": 1.0} if clips.only_chats else config.data.tasks)
+        parts.append(samples(clips, config.data.model_copy(update={"tasks": tasks})))
+        weights.append(source.weight)
+    return parts[0] if len(parts) == 1 else MixedSamples(parts, weights, config.seed)
+
+
+def validation_sets(config: TrainConfig, cache: FeatureCache | None, region_mark: bool) -> dict[str, SampleDataset]:
+    """Fixed samples of each box task on validation clips, with the evaluation questions and exact boxes.
+
+    Every box that the model hears of its answer is misplaced: hearing the right ones would flatter it.
+    """
+    if cache is None:
+        return {}
+    fixed = {"paraphrase_share": 0.0, "box_jitter": 0.0, "slip_share": 1.0, "group_size": 1}
+    return {
+        task: SampleDataset(
+            cache, VAL_SAMPLES // 4, _VAL_BATCH, config.phases[-1:],
+            config.data.model_copy(update={**fixed, "tasks": {task: 1.0}}), _VAL_SEED, region_mark=region_mark,
+        )
+        for task in ("SOT", "RSOT", "REC")
+    }  # fmt: skip

@@ -1,0 +1,147 @@
+"""The model that a run starts from, which of its parts learn, and low-rank adapters.
+
+Knows: presets, folders, compositions, parameters by name. Does not know: data, steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from elysium.config import LoraSection, TrainConfig
+from elysium.errors import InputError, ModelError
+from elysium.inference.loading import locate
+from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
+from elysium.model.compose import compose
+from elysium.model.presets import build_nano, nano_processor, train_nano_tokenizer
+from elysium.training.vocabulary import Vocabulary, template_phrases
+
+Start = tuple[ElysiumForConditionalGeneration, ElysiumProcessor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def given_start(config: TrainConfig, quantized: bool = True) -> Start | None:
+    """Model and processor to start from, in training precision; None if nano's tokenizer has to be made first.
+
+    What a preset starts from is kept in ``output_dir/start``, so that a resumed run has the same tokenizer. Without
+    ``quantized`` nothing is held in 4 bits, whatever the configuration says. Raises ModelError.
+    """
+    section, kept = config.model, config.output_dir / "start"
+    dtype = DTYPES[section.dtype]
+    four_bit = _four_bit() if quantized and section.lora is not None and section.lora.four_bit else None
+    if section.compose is not None:
+        torch.manual_seed(config.seed)
+        parts = section.compose.model_dump()
+        return compose(parts.pop("vision"), parts.pop("language"), dtype=dtype, quantization_config=four_bit, **parts)
+    if section.path is None and not kept.exists():
+        return None
+    source = locate(str(kept if kept.exists() else section.path))
+    options: dict[str, Any] = {"dtype": dtype} | ({"quantization_config": four_bit} if four_bit else {})
+    model = ElysiumForConditionalGeneration.from_pretrained(source, **options)
+    return model, ElysiumProcessor.from_pretrained(source)
+
+
+def fresh_nano(config: TrainConfig, words: Vocabulary) -> Start:
+    """nano with a tokenizer trained on the run's words, kept in ``output_dir/start``."""
+    tokenizer = train_nano_tokenizer(words.tokenizer_texts(), phrases=template_phrases())
+    torch.manual_seed(config.seed)
+    model = build_nano(tokenizer, config.model.tower_weights)
+    processor = nano_processor(tokenizer, model.config)
+    model.config.tracking["known_words"] = words.known_words()
+    model.config.tracking["known_nouns"] = words.known_nouns()
+    model.save_pretrained(config.output_dir / "start")
+    processor.save_pretrained(config.output_dir / "start")
+    return model, processor
+
+
+def bare_nano(tower_weights: Path | None) -> Start:
+    """nano before its tokenizer is made, good for its tower alone."""
+    tokenizer = train_nano_tokenizer(["frame"], vocab_size=400)
+    model = build_nano(tokenizer, tower_weights).eval()
+    return model, nano_processor(tokenizer, model.config)
+
+
+def check_fits(config: TrainConfig, model: ElysiumForConditionalGeneration) -> None:
+    """Raises InputError where the configuration asks for what the model cannot do."""
+    most = max(config.model.tokens_per_frame or (1,))
+    if most > model.vision.num_tokens:
+        raise InputError(
+            f"model.tokens_per_frame has {most}, but a frame has {model.vision.num_tokens} visual tokens", "Lower it"
+        )
+    if config.data.packing and "prompt" in model.selector.looks_at:
+        raise InputError(
+            f"data.packing: the selector's gate ({model.config.selector_config.gate}) looks at the question, so that "
+            "questions cannot share kept tokens",
+            "Leave packing out, or train with another gate (mlp, legacy, uniform)",
+        )
+    if config.model.tower_learns and config.muon_lr:
+        raise InputError("muon_lr is meant for a frozen tower", "Leave muon_lr out, or vision out of model.learns")
+
+
+def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | None, adapted: bool = False) -> None:
+    """Freeze all parameters but those that begin as ``learns`` says; by default all but the tower's learn.
+
+    ``adapted``: the language model is frozen too. Raises InputError for a beginning that no parameter has.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for start in learns or ():
+        if not any(name.startswith(start) for name in names):
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise InputError(f"model.learns: no parameter begins with {start!r}", f"The parts are {parts}")
+    for name, parameter in model.named_parameters():
+        wanted = not name.startswith("vision.") if learns is None else name.startswith(learns)
+        if adapted and name.startswith("language_model."):
+            wanted = False
+        if parameter.is_floating_point():
+            parameter.requires_grad_(wanted)
+    if not any(parameter.requires_grad for parameter in model.vision.parameters()):
+        model.vision.tower.eval()
+
+
+def add_lora(model: ElysiumForConditionalGeneration, section: LoraSection) -> Callable[[], nn.Module]:
+    """Put low-rank adapters on the language model, in place; the rest of it does not learn.
+
+    Returns a function that adds what was learned to the weights, takes the adapters away and returns the model.
+    Raises InputError if peft is missing or no layer has one of the names.
+    """
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"model.lora needs the package {error.name!r}, which is not installed", "Install it: pip install peft"
+        ) from error
+    names = "|".join(section.targets)
+    options = LoraConfig(
+        r=section.r, lora_alpha=section.alpha, lora_dropout=section.dropout,
+        target_modules=rf"language_model\..*\.({names})",
+    )  # fmt: skip
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    try:
+        tuner = LoraModel(model, options, "default")
+    except ValueError as error:
+        raise InputError(f"model.lora.targets: {error}", "Name linear layers of the language model") from error
+    for name, parameter in model.named_parameters():
+        if name in learning:
+            parameter.requires_grad_(True)
+    return lambda: tuner.merge_and_unload()
+
+
+def _four_bit() -> Any:
+    """4-bit NormalFloat with double quantisation, computed in bfloat16. Raises ModelError without bitsandbytes."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "model.lora.four_bit needs the package bitsandbytes, which is not installed", "pip install bitsandbytes"
+        ) from error
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules=["vision", "selector", "projector", "lm_head"],
+    )  # fmt: skip
