@@ -9,7 +9,7 @@ from elysium.model.configuration import SelectorConfig
 from elysium.model.gates import LegacyGate, PromptContext
 from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
 from elysium.model.prompt_gate import PromptGate, consensus
-from elysium.model.selector import TSelector
+from elysium.model.selector import TSelector, cells, pool_cells
 from tiny import tiny_config, tiny_model_and_processor
 
 N, C = 16, 8
@@ -92,9 +92,55 @@ def test_uniform_choice_is_spread_evenly():
     assert kept.tolist() == [0, 4, 8, 12]
 
 
+def test_average_pooling_by_hand():
+    """Four cells of a 4 x 4 raster of 0..15: the means of its quarters, whose middles are between tokens."""
+    chosen = selector("average")(torch.arange(16.0).view(1, N, 1).expand(1, N, C), 4)
+    assert chosen.tokens[0, :, 0].tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert chosen.indices.tolist() == [[0, 2, 8, 10]]
+    middles = pool_cells(torch.zeros(1, N, 1), 4, 4)[2]
+    assert middles[0].tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+
+
+def test_average_pooling_into_a_number_of_cells_that_is_no_square():
+    by_hand = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 3, 3, 4], [2, 3, 3, 4]]
+    assert cells(5, 4).view(4, 4).tolist() == by_hand
+    means, indices, middles = pool_cells(torch.arange(16.0).view(1, N, 1), 5, 4)
+    assert means.flatten().tolist() == [2.5, 4.5, 10.0, 11.5, 13.0]
+    assert indices.tolist() == [[0, 2, 8, 9, 11]]
+    assert middles[0, 3].tolist() == [0.5, 0.75]
+
+
+@pytest.mark.parametrize("grid", [1, 4, 7, 14])
+def test_average_pooling_takes_any_number_of_cells(grid):
+    for k in range(1, grid * grid + 1):
+        cell, indices = cells(k, grid), pool_cells(torch.zeros(1, grid * grid, 1), k, grid)[1][0]
+        assert sorted(set(cell.tolist())) == list(range(k))
+        assert cell[indices].tolist() == list(range(k)) and (indices[1:] > indices[:-1]).all()
+
+
+def test_average_pooling_into_as_many_cells_as_tokens_changes_nothing():
+    module, tokens = selector("average"), torch.randn(2, N, C)
+    chosen = module(tokens, N)
+    assert torch.equal(chosen.tokens, tokens) and chosen.indices.tolist() == [list(range(N))] * 2
+
+
+def test_average_pooling_passes_gradients_to_every_token():
+    tokens = torch.randn(2, N, C, requires_grad=True)
+    selector("average").train()(tokens, 4).tokens.sum().backward()
+    assert torch.allclose(tokens.grad, torch.full((2, N, C), 0.25))
+
+
+def test_average_pooling_notes_the_middle_of_each_cell():
+    notes = selector("average", annotate=True)(torch.randn(1, N, C), 4).notes
+    kept = selector("uniform", annotate=True)(torch.randn(1, N, C), N).notes
+    assert torch.allclose(notes[0, :, :64], code_1d(torch.tensor([0.25, 0.75, 0.25, 0.75]), 64))
+    assert torch.allclose(kept[0, :, :64], code_1d(grid_centres(4)[:, 0], 64))
+
+
 def test_what_each_gate_looks_at():
-    sights = {gate: set(selector(gate).looks_at) for gate in ("mlp", "legacy", "uniform", "prompt")}
-    assert sights == {"mlp": {"frame"}, "legacy": {"frame"}, "uniform": set(), "prompt": {"clip", "prompt"}}
+    sights = {gate: set(selector(gate).looks_at) for gate in ("mlp", "legacy", "uniform", "average", "prompt")}
+    expected = {"mlp": {"frame"}, "legacy": {"frame"}, "uniform": set(), "average": set(), "prompt": {"clip", "prompt"}}
+    assert sights == expected
 
 
 def test_position_code_tells_where_a_kept_token_was():
@@ -182,7 +228,7 @@ def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
     assert torch.allclose(together[4:], gate(tokens[4:], PromptContext(torch.tensor([0]))).logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("gate", ["mlp", "legacy", "uniform", "prompt"])
+@pytest.mark.parametrize("gate", ["mlp", "legacy", "uniform", "average", "prompt"])
 def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate):
     module, tokens = selector(gate), torch.randn(3, N, C)
     asked = {

@@ -151,6 +151,22 @@ def test_low_rank_adapters_learn_are_resumed_and_merged(made, tmp_path, monkeypa
     assert all(torch.equal(after[name], resumed[name]) for name in after)
 
 
+def test_adapters_on_four_bit_weights_are_merged_into_the_original_ones(made, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="model.lora.four_bit needs bitsandbytes")
+    lora = {"r": 2, "four_bit": True, "targets": ["q_proj", "v_proj"]}
+    path = configuration(made, tmp_path / "run.yaml", model={"lora": lora, "learns": ["projector"]})
+    recipe.run(path)
+    before, after = load_file(made[0] / "model.safetensors"), weights(tmp_path / "run")
+    assert before.keys() == after.keys() and all(after[name].dtype == torch.float16 for name in after)
+    moved = {name for name in before if not torch.equal(before[name].half(), after[name])}
+    assert {name.split(".")[0] for name in moved} == {"projector", "language_model"}
+    assert all(name.split(".")[-2] in ("q_proj", "v_proj") for name in moved if name.startswith("language_model"))
+    for name in moved:
+        if name.startswith("language_model"):  # what was added has rank 2: no rounding to 4 bits is in it
+            singular = torch.linalg.svdvals(after[name].float() - before[name])
+            assert singular[2] < 0.1 * singular[1], name
+
+
 def stop_after(step):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == step:

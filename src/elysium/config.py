@@ -162,10 +162,18 @@ class DataSection(_Strict):
 
 
 class Phase(_Strict):
-    """Up to ``until`` (share of all steps), clips have ``frames`` frames."""
+    """Up to ``until`` (share of all steps), clips have ``frames`` frames, or ``min_frames`` to ``frames``, drawn for
+    each batch."""
 
     until: float = Field(gt=0, le=1)
     frames: int = Field(ge=1, le=32)
+    min_frames: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Phase:
+        if self.min_frames is not None and self.min_frames > self.frames:
+            raise ValueError(f"min_frames is {self.min_frames}, more than frames, {self.frames}")
+        return self
 
 
 class LossSection(_Strict):

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from elysium.errors import ModelError
 
-Gate = Literal["mlp", "legacy", "uniform", "prompt"]
+Gate = Literal["mlp", "legacy", "uniform", "average", "prompt"]
 ProjectorType = Literal["mlp2x_gelu", "linear"]
 
 
@@ -26,7 +26,9 @@ class SelectorConfig:
 
     Attributes:
         gate: ``mlp`` (the paper), ``legacy`` (what the released checkpoint computes), ``uniform`` (a fixed
-            grid, the floor to beat) or ``prompt`` (tokens are scored against the region or words asked about).
+            grid, the floor to beat), ``average`` (nothing is chosen: the frame is cut into ``num_tokens`` cells and
+            the tokens of each are averaged) or ``prompt`` (tokens are scored against the region or words asked
+            about).
         num_tokens: tokens kept per frame, 1..N. A call may ask for another number.
         hidden_size: width of the gate's hidden layer, or of everything inside the prompt gate (a multiple of 4).
         num_layers: of the prompt gate: in how many layers tokens see each other, and words see each other and them.

@@ -137,6 +137,13 @@ class UniformGate(nn.Module):
         return GateResult(_of_requests(logits, context))
 
 
+class AverageGate(UniformGate):
+    """For average pooling, which merges and chooses nothing: all tokens count alike. The selector does the rest."""
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        return GateResult(_of_requests(tokens.new_zeros(tokens.shape[:2]), context))
+
+
 def _van_der_corput(count: int, device: torch.device) -> Tensor:
     """Rank (count,) of each place in an order whose every prefix is spread evenly over 0..count-1."""
     bits = max(1, (count - 1).bit_length())

@@ -79,7 +79,13 @@ class ElysiumPreTrainedModel(PreTrainedModel):
 
 
 class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
-    """Vision tower, T-Selector, projector and a causal language model that writes boxes as text."""
+    """Vision tower, T-Selector, projector and a causal language model that writes boxes as text.
+
+    ``touches_parts``: while it learns, every batch gives all parameters between tower and language model a gradient,
+    if only zero. Set where processes add up gradients or hold weights in pieces: there each must use the same ones.
+    """
+
+    touches_parts = False
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
@@ -177,6 +183,18 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         blank = torch.zeros(1, 3, side, side, device=self.device, dtype=self.vision_dtype)
         visual, _ = self.select_tokens(self._visual_tokens({"pixel_values": blank}), None, None)
         return 0.0 * visual.sum()
+
+    def _touch_parts(self) -> Tensor | float:
+        """Zero, by way of every parameter that learns between tower and language model.
+
+        Which of them a batch uses depends on what it asks (words, regions, several frames). Each is fetched from its
+        module, which is where weights that are held in pieces are put together.
+        """
+        parts = [self.selector, self.projector, self.annotation, self.query_embeddings]
+        modules = [module for part in parts if part is not None for module in part.modules()]
+        weights = [getattr(module, name) for module in modules for name in module._parameters]
+        used = [w.float().sum() for w in [*weights, self.number_scale] if w is not None and w.requires_grad]
+        return 0.0 * torch.stack(used).sum() if used else 0.0
 
     def _visual_tokens(self, features: dict[str, Any]) -> Tensor:
         encoded = features.get("vision_features")
@@ -301,17 +319,23 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             "query_ids": query_ids, "query_mask": query_mask,
         }  # fmt: skip
         selection, names = None, None
+        zero = self._touch_parts() if self.touches_parts and self._learns_now() else None
         if named_boxes is not None and named_frames is not None:
             if vision_features is None and pixel_values is not None:  # the tower runs once for both
                 features["vision_features"] = vision_features = self.encode_frames(pixel_values)
             if vision_features is not None:
                 names = self.name_logits(vision_features, named_boxes, named_frames)
+                names = names if zero is None else names + zero
         if inputs_embeds is None:
             if input_ids is None and names is not None:
                 return ElysiumOutput(name_logits=names)
             if input_ids is None:
                 raise ModelError("Neither input_ids nor inputs_embeds were given", "Pass input_ids")
             inputs_embeds, selection = self.embed(input_ids, **features)
+        if zero is not None:
+            inputs_embeds = inputs_embeds + zero
+            if selection is not None:
+                selection.logits = selection.logits + zero
         if only_select:
             return ElysiumOutput(**_selection_output(selection), name_logits=names)
         output = self.language_model(

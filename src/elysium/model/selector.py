@@ -6,6 +6,9 @@ replacement from the softmax (Kool et al. 2019), and a straight-through factor `
 value is one, lets the language-model loss reach the gate. A straight-through estimate is used, not a soft
 selection, because kept tokens must look the same in training and at inference.
 
+The gate ``average`` is the exception to all this, there to be compared with: the frame is cut into k cells whose tokens
+are averaged, and the token in the middle of a cell stands for it in ``indices``.
+
 Knows: tokens, gates, k. Does not know: pixels, text, the language model.
 """
 
@@ -18,12 +21,13 @@ from torch import Tensor, nn
 
 from elysium.errors import ModelError
 from elysium.model.configuration import SelectorConfig
-from elysium.model.gates import GateResult, LegacyGate, MlpGate, PromptContext, Sight, UniformGate
+from elysium.model.gates import AverageGate, GateResult, LegacyGate, MlpGate, PromptContext, Sight, UniformGate
 from elysium.model.positions import code_1d, code_2d, grid_centres
 from elysium.model.prompt_gate import PromptGate
 
 GATES: dict[str, type[nn.Module]] = {
-    "mlp": MlpGate, "legacy": LegacyGate, "uniform": UniformGate, "prompt": PromptGate,
+    "mlp": MlpGate, "legacy": LegacyGate, "uniform": UniformGate, "average": AverageGate,
+    "prompt": PromptGate,
 }  # fmt: skip
 _CODE_CHANNELS = 64  # as in number embeddings (presets), so that reading a coordinate off a note is a linear map
 _SCALARS = 3
@@ -93,13 +97,22 @@ class TSelector(nn.Module):
             tokens = tokens + code_2d(self.grid, tokens.shape[-1], tokens.device).to(tokens.dtype)
         result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
         result.logits = result.logits.float()
-        indices = self._top_k(result.logits, k)
         tokens = tokens if context is None else context.of_requests(tokens)
+        if self.config.gate == "average":
+            kept, indices, places = pool_cells(tokens, k, self.grid)
+        else:
+            kept, indices = self._keep(tokens, result.logits, k)
+            places = grid_centres(self.grid, indices.device)[indices]
+        notes = self._notes(result, indices, places, context) if self.config.annotate else None
+        return Selection(kept, indices, result.logits, notes, result.votes, result.box, result.informed)
+
+    def _keep(self, tokens: Tensor, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The kept tokens (F, k, C) and their places (F, k)."""
+        indices = self._top_k(logits, k)
         kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
         if self.training and torch.is_grad_enabled():
-            kept = kept * self._straight_through(result.logits, indices).to(kept.dtype)
-        notes = self._notes(result, indices, context) if self.config.annotate else None
-        return Selection(kept, indices, result.logits, notes, result.votes, result.box, result.informed)
+            kept = kept * self._straight_through(logits, indices).to(kept.dtype)
+        return kept, indices
 
     def _gate_dtype(self) -> torch.dtype:
         parameter = next(self.gate.parameters(), None)
@@ -118,10 +131,9 @@ class TSelector(nn.Module):
         probability = logits.softmax(dim=-1).gather(1, indices) * indices.shape[1]
         return (1 + probability - probability.detach()).unsqueeze(-1)
 
-    def _notes(self, result: GateResult, indices: Tensor, context: PromptContext | None) -> Tensor:
-        """(F, k, A): place and frame of each kept token; its match to the prompt, its vote and which
-        side of the frame's voted box it carries (see ``numbers``) where there are any."""
-        places = grid_centres(self.grid, indices.device)[indices]
+    def _notes(self, result: GateResult, indices: Tensor, places: Tensor, context: PromptContext | None) -> Tensor:
+        """(F, k, A): place (``places`` (F, k, 2)) and frame of each kept token; its match to the prompt, its vote and
+        which side of the frame's voted box it carries (see ``numbers``) where there are any."""
         numbers = context.frame_numbers if context is not None else indices.new_ones(len(indices))
         frames = (numbers.float() / _MOST_FRAMES).unsqueeze(-1).expand(indices.shape)
         codes = [code_1d(v, _CODE_CHANNELS) for v in (places[..., 0], places[..., 1], frames)]
@@ -137,3 +149,25 @@ class TSelector(nn.Module):
         if result.informed is not None:
             evidence = evidence * result.informed[:, None, None]
         return torch.cat([*codes[:3], evidence], dim=-1)
+
+
+def pool_cells(tokens: Tensor, k: int, grid: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (F, N, C) averaged over k cells of the raster: the means (F, k, C), the raster place of the token in the
+    middle of each cell (F, k), ascending, and the middles (F, k, 2), x, y in 0..1."""
+    member = torch.nn.functional.one_hot(cells(k, grid).to(tokens.device), k).T.float()
+    shares = member / member.sum(dim=1, keepdim=True)
+    middles = shares @ grid_centres(grid, tokens.device)
+    column, row = (middles * grid - 0.25).long().unbind(dim=-1)  # of an even number of tokens the earlier one
+    indices = (row * grid + column).expand(len(tokens), k)
+    return shares.to(tokens.dtype) @ tokens, indices, middles.expand(len(tokens), k, 2)
+
+
+def cells(k: int, grid: int) -> Tensor:
+    """(N,) the cell 0..k-1 of each token of a ``grid`` x ``grid`` raster: about sqrt(k) bands of rows, each cut into as
+    many or one more columns, so that cells are nearly square, none is empty and any k up to N will do."""
+    bands = round(k**0.5)
+    ends = torch.arange(bands + 1) * k // bands
+    across = 2 * torch.arange(grid) + 1  # middles of rows or columns, in half tokens
+    band = across * bands // (2 * grid)
+    columns = (ends[1:] - ends[:-1])[band].unsqueeze(1)
+    return (ends[:-1][band].unsqueeze(1) + across * columns // (2 * grid)).flatten()

@@ -33,7 +33,16 @@ from elysium.training.features import Encode, tower_encoder
 from elysium.training.loss import AnswerLoss
 from elysium.training.materials import Materials, gather, training_samples, validation_sets
 from elysium.training.samples import Sample
-from elysium.training.starting import Start, add_lora, bare_nano, check_fits, freeze, fresh_nano, given_start
+from elysium.training.starting import (
+    Start,
+    adapt,
+    bare_nano,
+    check_fits,
+    counted_as_adapted,
+    freeze,
+    fresh_nano,
+    given_start,
+)
 from elysium.training.stopping import StopGently, claim
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 from elysium.training.vocabulary import Vocabulary
@@ -60,8 +69,9 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
     torch.manual_seed(config.seed)
     (model, processor), materials = prepare(config, arguments)
     freeze(model, config.model.learns, adapted=config.model.lora is not None)
-    merge = add_lora(model, config.model.lora) if config.model.lora else lambda: model
-    trainer = build_trainer(config, arguments, (model, processor), materials)
+    merge = adapt(config, model)
+    with counted_as_adapted(model, config):
+        trainer = build_trainer(config, arguments, (model, processor), materials)
     train(trainer, config, last)
     return save(trainer, config, merge, processor)
 

@@ -165,7 +165,11 @@ class SampleDataset(Dataset[Sample]):
 
     def _frames(self, index: int) -> int:
         progress = (index + 0.5) / self.num_samples
-        return next(phase.frames for phase in self.phases if progress <= phase.until)
+        phase = next(phase for phase in self.phases if progress <= phase.until)
+        if phase.min_frames is None:
+            return phase.frames
+        rng = np.random.default_rng((self.seed, 4, index // self.batch_size))
+        return int(rng.integers(phase.min_frames, phase.frames + 1))
 
     def _is_image_batch(self, batch: int) -> bool:
         share = sum(self._image_tasks.values()) / sum(self._tasks.values())

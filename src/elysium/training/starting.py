@@ -5,7 +5,8 @@ Knows: presets, folders, compositions, parameters by name. Does not know: data, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,29 @@ def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | Non
         model.vision.tower.eval()
 
 
+def adapt(config: TrainConfig, model: ElysiumForConditionalGeneration) -> Callable[[], nn.Module]:
+    """Put the low-rank adapters that the configuration asks for on the language model, in place.
+
+    Returns a function that gives the model as it is to be saved: what was learned added to the weights (those that were
+    trained on, or, where they were held in 4 bits, the original ones), no adapters left.
+    """
+    if config.model.lora is None:
+        return lambda: model
+    merge = add_lora(model, config.model.lora)
+    return (lambda: _merged_anew(config, model)) if config.model.lora.four_bit else merge
+
+
+def _merged_anew(config: TrainConfig, trained: nn.Module) -> nn.Module:
+    """The model that the run started from, unquantised, with what ``trained`` has learned."""
+    start = given_start(config, quantized=False)
+    assert start is not None and config.model.lora is not None
+    model = start[0]
+    merge = add_lora(model, config.model.lora)
+    learned = {name: value.cpu() for name, value in trained.named_parameters() if value.requires_grad}
+    model.load_state_dict(learned, strict=False)
+    return merge()
+
+
 def add_lora(model: ElysiumForConditionalGeneration, section: LoraSection) -> Callable[[], nn.Module]:
     """Put low-rank adapters on the language model, in place; the rest of it does not learn.
 
@@ -115,20 +139,28 @@ def add_lora(model: ElysiumForConditionalGeneration, section: LoraSection) -> Ca
         raise InputError(
             f"model.lora needs the package {error.name!r}, which is not installed", "Install it: pip install peft"
         ) from error
-    names = "|".join(section.targets)
     options = LoraConfig(
         r=section.r, lora_alpha=section.alpha, lora_dropout=section.dropout,
-        target_modules=rf"language_model\..*\.({names})",
+        target_modules=rf"language_model\..*\.({'|'.join(section.targets)})",
     )  # fmt: skip
-    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        tuner = LoraModel(model, options, "default")
+        tuner = LoraModel(model, options, "default")  # freezes everything else
     except ValueError as error:
         raise InputError(f"model.lora.targets: {error}", "Name linear layers of the language model") from error
-    for name, parameter in model.named_parameters():
-        if name in learning:
-            parameter.requires_grad_(True)
+    for parameter in learning:
+        parameter.requires_grad_(True)
     return lambda: tuner.merge_and_unload()
+
+
+@contextmanager
+def counted_as_adapted(model: nn.Module, config: TrainConfig) -> Iterator[None]:
+    """The Trainer refuses 4-bit weights unless the model says that it has adapters; inside, it says so. (Not for
+    longer: it would save the adapters alone.)"""
+    if config.model.lora is not None:
+        model._hf_peft_config_loaded = True  # type: ignore[assignment]
+    yield
+    model._hf_peft_config_loaded = False  # type: ignore[assignment]
 
 
 def _four_bit() -> Any:

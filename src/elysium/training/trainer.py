@@ -57,6 +57,12 @@ class ElysiumTrainer(Trainer):
         self._staging: str | None = None
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         self._scalars = widened_scalars(self.model) if sharded else frozenset()
+        self.model.touches_parts = sharded or not self._finds_unused()
+
+    def _finds_unused(self) -> bool:
+        """Whether data parallelism, if there is any, does without the gradients that a process does not have."""
+        asked = self.args.ddp_find_unused_parameters
+        return self.args.world_size == 1 or (not self.args.gradient_checkpointing if asked is None else bool(asked))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
@@ -185,6 +191,8 @@ class ElysiumTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """With adapters, what learns is saved alone: the rest is what the run started from."""
+        if self._scalars and state_dict is not None:
+            state_dict = {k: v.reshape(()) if k in self._scalars else v for k, v in state_dict.items()}
         if self.config.model.lora is None:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
@@ -206,11 +214,6 @@ class ElysiumTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self._scalars and state_dict is not None:
-            state_dict = {k: v.reshape(()) if k in self._scalars else v for k, v in state_dict.items()}
-        super()._save(output_dir, state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint aside and move it to its place when it is whole: a killed run leaves no half one."""
