@@ -1,4 +1,4 @@
-"""Every configuration that is shipped says what it should and runs, at toy size with tiny models in place of the large."""
+"""Every configuration that is shipped says what it should, and runs at toy size, with tiny models for the large ones."""
 
 from itertools import pairwise
 from pathlib import Path

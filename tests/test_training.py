@@ -337,8 +337,8 @@ def test_bad_configurations_name_the_key(tmp_path, text, sentence):
 def test_overrides(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("output_dir: x\n")
-    (config,) = load_stages(path, ["data.train_clips=5", "trainer.max_steps=3"])
-    assert (config.data.train_clips, config.trainer["max_steps"]) == (5, 3)
+    (config,) = load_stages(path, ["data.train_clips=5", "trainer.max_steps=3", "trainer.learning_rate=1e-4"])
+    assert (config.data.train_clips, config.trainer) == (5, {"max_steps": 3, "learning_rate": 1e-4})
     with pytest.raises(InputError, match="Cannot read the override 'x'"):
         load_stages(path, ["x"])
     with pytest.raises(InputError, match="No such configuration file"):

@@ -60,6 +60,15 @@ def test_the_tower_learns_only_where_it_is_named(made, tmp_path):
     assert changed(before, weights(tmp_path / "run")) == set(learns)
 
 
+def test_a_frozen_tower_does_not_drift(made, tmp_path):
+    """Statistics of batch normalisation change without any gradient, if one lets them."""
+    model = write_model(tmp_path / "convolutional", "prompt")
+    recipe.run(configuration((model, made[1]), tmp_path / "run.yaml", loss={"gate": 1.0, "choice": 0.5, "votes": 1.0}))
+    before, after = load_file(model / "model.safetensors"), weights(tmp_path / "run")
+    assert any("running_mean" in name for name in before)
+    assert "vision" not in changed(before, after) and "selector" in changed(before, after)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(made, tmp_path, monkeypatch):
     """Data position, optimizer, scheduler and the noise of the selector: losses to 1e-6."""
     whole = configuration(made, tmp_path / "whole.yaml", trainer={"dataloader_num_workers": 1})

@@ -45,7 +45,17 @@ def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
         _apply(values, override)
     if not isinstance(values, dict):
         raise InputError(f"{file} holds no keys", "Write it as key: value")
+    values = _with_numbers(values)
     return translate(values, str(file)) if is_published(values) else values
+
+
+def _with_numbers(value: Any) -> Any:
+    """Numbers in place of texts such as 5e-5, which YAML only reads as a number if it has a point."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value) else value
 
 
 def _staged(file: Path, values: dict[str, Any], stages: Any) -> Iterator[TrainConfig]:

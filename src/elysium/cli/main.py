@@ -15,6 +15,7 @@ import typer
 from elysium.cli import (
     ask,
     compare,
+    data,
     demo,
     describe,
     eval,
@@ -54,6 +55,7 @@ app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("plot")(plot.plot)
+app.add_typer(data.app, name="data")
 app.command("models")(models.models)
 app.command("info")(info.info)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)

@@ -32,15 +32,20 @@ def reference() -> str:
     """The whole file."""
     from elysium.cli.main import app
 
-    group: Any = typer.main.get_command(app)
-    parts = [HEAD]
-    for name in group.commands:
-        parts.append("\n".join(_section(group, name)))
-    return "\n".join(parts) + "\n"
+    commands = _commands(typer.main.get_command(app), "")
+    return "\n".join([HEAD, *("\n".join(_section(command, name)) for name, command in commands)]) + "\n"
 
 
-def _section(group: Any, name: str) -> Iterator[str]:
-    command = group.commands[name]
+def _commands(group: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """Every command by its whole name, those of a group below one another."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
+        else:
+            yield above + name, command
+
+
+def _section(command: Any, name: str) -> Iterator[str]:
     context = typer.Context(command, info_name=f"elysium {name}")
     yield f"## elysium {name}\n"
     yield f"```\nelysium {name} [OPTIONS] {_arguments(command.get_params(context))}".rstrip() + "\n```\n"

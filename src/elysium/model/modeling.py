@@ -104,6 +104,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
+    def train(self, mode: bool = True) -> ElysiumForConditionalGeneration:
+        """A tower that does not learn stays in eval mode: its batch norms keep their statistics."""
+        super().train(mode)
+        if mode and not any(parameter.requires_grad for parameter in self.vision.parameters()):
+            self.vision.tower.eval()
+        return self
+
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
@@ -144,8 +151,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
 
         Mixed by a Gaussian of one bin, so that a voted coordinate looks like the token that the answer would write.
         """
-        weight: Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
-        table = weight[self.config.number_token_ids]
+        ids = torch.tensor(self.config.number_token_ids, device=numbers.device)
+        module = self.get_input_embeddings()  # puts its table together where that is held in pieces
+        table = module(ids) / getattr(module, "embed_scale", 1.0)
         bins = torch.arange(len(table), device=numbers.device)
         known = ~numbers.isnan()
         distance = numbers.nan_to_num(0.0).unsqueeze(-1) * (len(table) - 1) - bins

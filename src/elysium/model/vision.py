@@ -39,6 +39,13 @@ class VisionEncoder(nn.Module):
         self.num_channels = sum(self.channels)
         self.norm = config.vision_feature_norm
 
+    def train(self, mode: bool = True) -> VisionEncoder:
+        """A tower that does not learn stays as it is in use: batch normalisation would drift, without any gradient."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
+            self.tower.eval()
+        return self
+
     @property
     def num_tokens(self) -> int:
         """N, the tokens of one frame before selection."""

@@ -142,6 +142,10 @@ def build_trainer(
         model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
         data_collator=collator, callbacks=[JsonLog(config.output_dir / "log.jsonl")],
     )  # fmt: skip
+    if config.model.lora is not None and trainer.in_pieces:
+        raise InputError("model.lora under ZeRO-3 or FSDP cannot be merged at the end", "Use DDP, ZeRO-1 or ZeRO-2")
+    if config.muon_lr and trainer.shards:
+        raise InputError("muon_lr needs whole matrices, which DeepSpeed and FSDP shard", "Leave it out")
     trainer.answer_loss = AnswerLoss(numbers, config.loss.number_sigma)
     trainer.config = config
     return trainer
@@ -199,11 +203,13 @@ def save(
     Half precision: float16, or what the weights were trained in; adapters merged.
     """
     folder = config.output_dir / "final"
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
-        trainer.save_model(str(folder))  # gathers what is sharded
+    half = torch.bfloat16 if config.model.dtype == "bfloat16" else torch.float16
+    if trainer.in_pieces:
+        whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, for the one that writes
+        trainer._save(str(folder), {k: v.to(half) if v.is_floating_point() else v for k, v in (whole or {}).items()})
     elif trainer.args.should_save:
+        trainer.narrow_scalars()
         model: Any = merge().eval()
-        half = torch.bfloat16 if config.model.dtype == "bfloat16" else torch.float16
         model.to(half).save_pretrained(folder)
     if trainer.args.should_save:
         processor.save_pretrained(folder)

@@ -99,8 +99,6 @@ def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | Non
             wanted = False
         if parameter.is_floating_point():
             parameter.requires_grad_(wanted)
-    if not any(parameter.requires_grad for parameter in model.vision.parameters()):
-        model.vision.tower.eval()
 
 
 def adapt(config: TrainConfig, model: ElysiumForConditionalGeneration) -> Callable[[], nn.Module]:

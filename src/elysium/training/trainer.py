@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from elysium.config import TrainConfig
@@ -55,9 +56,18 @@ class ElysiumTrainer(Trainer):
         self.told: Counter[str] = Counter()
         self._sums: dict[str, tuple[Tensor | float, float]] = {}
         self._staging: str | None = None
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        self._scalars = widened_scalars(self.model) if sharded else frozenset()
-        self.model.touches_parts = sharded or not self._finds_unused()
+        self._scalars = widened_scalars(self.model) if self.shards else frozenset()
+        self.model.touches_parts = self.shards or not self._finds_unused()
+
+    @property
+    def shards(self) -> bool:
+        """Whether processes share out what they train: optimizer states at least."""
+        return bool(self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether they share out the weights too, so that none of them has all."""
+        return bool(self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled()))
 
     def _finds_unused(self) -> bool:
         """Whether data parallelism, if there is any, does without the gradients that a process does not have."""
@@ -188,6 +198,12 @@ class ElysiumTrainer(Trainer):
             _, output = self.loss_parts(self.model, batch)
             tally.add(batch, output, answer_places(batch["labels"]))
         return tally.scores()
+
+    def narrow_scalars(self) -> None:
+        """Single numbers are single numbers again, as files and other models have them."""
+        for name, parameter in self.model.named_parameters():
+            if name in self._scalars:
+                parameter.data = parameter.data.reshape(())
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """With adapters, what learns is saved alone: the rest is what the run started from."""

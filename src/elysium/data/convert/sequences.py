@@ -65,7 +65,7 @@ def truth_file(folder: Path) -> Path | None:
 
 
 def _record(root: Path, folder: Path) -> Record:
-    frames, meta = _frames(folder), _meta(folder)
+    frames, meta = image_files(folder), _meta(folder)
     file = truth_file(folder)
     assert file is not None
     boxes = _boxes(file)
@@ -90,7 +90,8 @@ def _record(root: Path, folder: Path) -> Record:
     )  # fmt: skip
 
 
-def _frames(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images of a clip, in ``frames/``, ``img/`` or the folder itself, in natural order. Raises SourceError."""
     for place in (folder / "frames", folder / "img", folder):
         if place.is_dir():
             shown = (path for path in place.iterdir() if not path.name.startswith("."))

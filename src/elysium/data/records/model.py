@@ -61,6 +61,7 @@ class Record(BaseModel):
         return denormalize(self.boxes_xyxyn, self.frame_size)
 
     def to_json(self) -> str:
-        """One line without its end, holding the keys that were given and no others."""
-        given = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """One line without its end, holding the keys that were given and no others; of optional ones, no null."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        given = {key: value for key, value in values.items() if value is not None or key == "metadata"}
         return json.dumps(given, ensure_ascii=False, allow_nan=False)
