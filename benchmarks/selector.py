@@ -37,7 +37,7 @@ from elysium.training.materials import clip_generator
 from elysium.training.recipe import DONE, run
 from elysium.training.samples import Sample, SampleDataset
 
-CONFIG = "configs/selector.yaml"
+CONFIG = Path(__file__).parents[1] / "configs/selector.yaml"
 KEPT = (12, 25, 39, 98, 196)  # 1/16, 1/8, 1/5, 1/2 and all of 196
 SEEDS = (0, 1)
 TAUGHT = ("loss.gate=1.0", "loss.choice=0.5")

@@ -1,4 +1,4 @@
-"""Every configuration that is shipped says what it should, and runs at toy size, with tiny models for the large ones."""
+"""Every configuration that is shipped says what it should, and runs at toy size, tiny models in place of the large."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -168,6 +168,15 @@ def test_missing_steps_and_assets_are_said(workshop):
         recipe.run(path, ["data.assets=/nowhere"])
 
 
+def test_a_cache_of_another_tower_is_refused(workshop, tmp_path):
+    path, out = workshop("whole")
+    if not (out / "final").exists():
+        recipe.run(path)
+    model = [f"model.path={out / 'final'}", "model.learns=[vision]"]
+    with pytest.raises(InputError, match=r"train holds frames of shape \(\d+,\), made for another model"):
+        recipe.run(path, [f"output_dir={tmp_path}", *model, "muon_lr=0"])
+
+
 def test_muon_takes_matrices_and_survives_a_save():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Linear(16, 4))

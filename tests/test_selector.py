@@ -1,5 +1,9 @@
 """The T-Selector: what it keeps, in which order, and that a language-model loss can teach it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -302,3 +306,14 @@ def test_words_have_embeddings_of_their_own_if_the_configuration_says_so(own):
         model.get_input_embeddings().weight[9] += 1.0
     after = model(ids, only_select=True, **asked)
     assert torch.equal(before.selector_logits, after.selector_logits) == own
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_from_end_to_end(tmp_path):
+    """A rehearsal of two steps a model: every stage, every file; its figures mean nothing."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "benchmarks/selector.py", "--fast", "--methods", "average", "learned"]
+    done = subprocess.run([*command, "--runs", str(tmp_path)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| REC, pictures with IoU > 0.5 | k = 12 | k = 196 |" in done.stdout
+    assert (tmp_path / "learned-0" / "scores.json").exists()

@@ -51,6 +51,11 @@ class VisionEncoder(nn.Module):
         """N, the tokens of one frame before selection."""
         return self.grid * self.grid
 
+    @property
+    def num_features(self) -> int:
+        """D, the numbers of one frame that :meth:`encode` gives."""
+        return sum(channels * side * side for channels, side in self.map_shapes)
+
     def _probe(self, image_size: int) -> list[tuple[int, int]]:
         """(channels, side) of each feature layer, found by running the tower's structure on the meta device."""
         with torch.device("meta"):
@@ -90,7 +95,7 @@ class VisionEncoder(nn.Module):
 
     def assemble(self, features: Tensor) -> Tensor:
         """(F, D) from :meth:`encode` -> visual tokens (F, N, C) in raster order."""
-        sizes = [c * side * side for c, side in self.map_shapes]
+        sizes = [channels * side * side for channels, side in self.map_shapes]
         tokens = []
         for i, part in enumerate(features.split(sizes, dim=1)):
             folded = self._to_grid(part.unflatten(1, (self.map_shapes[i][0], self.map_shapes[i][1], -1)))

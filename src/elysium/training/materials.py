@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from elysium.config import DataSection, TrainConfig
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
+from elysium.errors import InputError
 from elysium.training.features import Encode, FeatureCache, render_cache
 from elysium.training.samples import MixedSamples, Sample, SampleDataset
 from elysium.training.sources import Clips, ObjectLabel, RecordClips
@@ -41,6 +42,15 @@ class Materials:
         for source in self.records:
             for _, labels in source.clips:
                 yield from labels.objects
+
+    def check_frames(self, expected: tuple[int, ...]) -> None:
+        """Raises InputError if a cache holds frames of another shape, as one made for another tower does."""
+        for cache in (self.train, self.val, self.stills):
+            if cache is not None and (found := cache[0][0].shape[1:]) != expected:
+                raise InputError(
+                    f"{cache.folder} holds frames of shape {found}, made for another model: this one needs {expected}",
+                    "Name another data.cache_dir",
+                )
 
     def num_clips(self) -> int:
         """How many clips and chats there are to train on."""

@@ -11,7 +11,8 @@ sample, how the loss is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainingArguments
+from transformers.integrations import deepspeed as hf_deepspeed
 from transformers.integrations import is_tensorboard_available
+from transformers.utils import logging
 
 from elysium.config import TrainConfig
 from elysium.config_files import load_stages
@@ -52,6 +55,7 @@ DONE = "training.json"  # in the folder of a finished model
 
 def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     """Train as ``config_path`` says and return the folder of the finished model. Goes on where it was stopped."""
+    logging.disable_progress_bar()  # of reading and writing weights: a line each, at every checkpoint
     stages = load_stages(config_path, overrides)
     arguments = [training_arguments(stage) for stage in stages]  # wrong ones are told before an hour of rendering
     for stage, options in zip(stages[:-1], arguments, strict=False):
@@ -67,13 +71,26 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
         last = claim(config, writes=arguments.should_save)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    (model, processor), materials = prepare(config, arguments)
+    with not_cut_up():
+        (model, processor), materials = prepare(config, arguments)
     freeze(model, config.model.learns, adapted=config.model.lora is not None)
     merge = adapt(config, model)
     with counted_as_adapted(model, config):
         trainer = build_trainer(config, arguments, (model, processor), materials)
     train(trainer, config, last)
     return save(trainer, config, merge, processor)
+
+
+@contextmanager
+def not_cut_up() -> Iterator[None]:
+    """ZeRO-3 would share weights out while models are built and put together, which takes whole ones: it does so when
+    training begins."""
+    asked = hf_deepspeed._hf_deepspeed_config_weak_ref
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        hf_deepspeed._hf_deepspeed_config_weak_ref = asked
 
 
 def prepare(config: TrainConfig, arguments: TrainingArguments) -> tuple[Start, Materials]:
@@ -88,13 +105,18 @@ def prepare(config: TrainConfig, arguments: TrainingArguments) -> tuple[Start, M
     if start is None:
         with arguments.main_process_first(desc="training the tokenizer"):
             start = given_start(config) or fresh_nano(config, Vocabulary(materials.things()))
+    materials.check_frames((size_px, size_px, 3) if keeps_pixels(config) else (start[0].vision.num_features,))
     return start, materials
 
 
+def keeps_pixels(config: TrainConfig) -> bool:
+    """Whether rendered frames are kept as pixels: where the tower learns, or where records bring pixels too."""
+    return config.model.tower_learns or bool(config.data.sources)
+
+
 def encoder(config: TrainConfig, start: Start | None) -> Encode:
-    """What is kept of rendered frames: what the frozen tower sees in them; their pixels where it learns, or where
-    records bring pixels too."""
-    if config.model.tower_learns or config.data.sources:
+    """What is kept of rendered frames: their pixels, or what the frozen tower sees in them."""
+    if keeps_pixels(config):
         return lambda frames: frames
     made: list[Encode] = []
 

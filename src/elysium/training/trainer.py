@@ -56,6 +56,7 @@ class ElysiumTrainer(Trainer):
         self.told: Counter[str] = Counter()
         self._sums: dict[str, tuple[Tensor | float, float]] = {}
         self._staging: str | None = None
+        self._scored: int | None = None  # the step of the last validation: the last step would have two
         self._scalars = widened_scalars(self.model) if self.shards else frozenset()
         self.model.touches_parts = self.shards or not self._finds_unused()
 
@@ -181,7 +182,10 @@ class ElysiumTrainer(Trainer):
 
     @torch.inference_mode()
     def evaluate(self, eval_dataset: Any = None, **kwargs: Any) -> dict[str, float]:
-        """Teacher-forced scores on validation clips, logged as ``val_<task>``."""
+        """Teacher-forced scores on validation clips, logged as ``val_<task>``, once a step."""
+        if self._scored == self.state.global_step:
+            return {}
+        self._scored = self.state.global_step
         self.model.eval()
         scores: dict[str, float] = {}
         for name, samples in (eval_dataset or self.eval_dataset or {}).items():
