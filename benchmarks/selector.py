@@ -81,8 +81,8 @@ class Plan:
     base: tuple[str, ...] = ()
     each: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
-    pictures: int = 300
-    clips: int = 100
+    pictures: int = 250
+    clips: int = 80
 
 
 FAST = Plan(

@@ -2,13 +2,13 @@
 
     python benchmarks/training.py [--threads 2] [--fast] [--only smoke,350m,padding,packing] [--table]
 
-Speed: two processes, ours and a loop without Trainer, step in turn (ours, plain, ours, plain ...), so that what else
-the machine does slows both. Ours is the recipe's trainer, reading, drawing and collating its samples; the loop is
-handed the very batches that ours has just made, and has the same weights to start from, the same AdamW, schedule,
-clipping and loss. Neither validates or saves; `shipped` is configs/smoke.yaml with both. Tokens are those of
-``input_ids`` without padding. Seconds are of the clock and of the processor, the latter hardly changed by what else
-runs. Memory is the peak resident size of each process; the loop's has neither Trainer nor data code in it, and reads
-its batches from disk.
+Speed: processes of our trainer and of a loop without Trainer step in turn (ours, plain, ours, plain ...), so that what
+else the machine does slows both. Ours is the recipe's, reading, drawing and collating its samples; the loop is handed
+the very batches that ours has just made, and has the same weights to start from, the same AdamW, schedule, clipping and
+loss. For `smoke` a third, `collating`, is the loop that draws and collates its batches itself. None of them validates
+or saves; `shipped` is configs/smoke.yaml with both. Tokens are those of ``input_ids`` without padding. Seconds are of
+the clock and of the processor, the latter hardly changed by what else runs. Memory is the peak resident size of each
+process; that of `plain` has neither Trainer nor data code in it, and reads its batches from disk.
 
 - ``smoke``: configs/smoke.yaml. ``350m``: a CLIP-like tower and a LLaMA of 350M parameters with random weights, the
   whole language model learning in bfloat16 autocast, from records with frames.
@@ -60,6 +60,7 @@ TOWER = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12,
 LLAMA = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16}
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 VOCABULARY = 32000
+COMPARED = (("smoke", "plain"), ("350m", "plain"), ("smoke", "collating"))
 CASES = ("smoke", "350m", "padding", "packing")
 PADDED = {
     "smoke": "`configs/smoke.yaml`",
@@ -233,7 +234,7 @@ def ours(config: TrainConfig, talk: Talk) -> None:
     from transformers import TrainerCallback
 
     trainer = made_trainer(config)
-    imported, train_step = peak_mib(), trainer.training_step
+    before, train_step = peak_mib(), trainer.training_step
     last: Figures = {}
 
     def step(model: Any, inputs: Figures, *args: Any) -> Tensor:
@@ -255,7 +256,7 @@ def ours(config: TrainConfig, talk: Talk) -> None:
     trainer.training_step = step
     trainer.add_callback(InTurn())
     trainer.train()
-    talk.say(**timed(last["since"]), peak_mib=peak_mib(), before_mib=imported)
+    talk.say(**timed(last["since"]), peak_mib=peak_mib(), before_mib=before)
 
 
 def made_trainer(config: TrainConfig) -> Any:
@@ -288,14 +289,28 @@ def plain(config: TrainConfig, talk: Talk) -> None:
     start = given_start(config)
     assert start is not None
     freeze(start[0], config.model.learns)
-    imported, loop = peak_mib(), Loop(start[0], config)
+    before, loop = peak_mib(), Loop(start[0], config)
     while path := talk.ask():
         batch = torch.load(path)
         since = now()
         loss = loop.step(batch)
         talk.say(**timed(since), loss=loss, tokens=count(batch)[0])
     parameters = sum(parameter.numel() for parameter in start[0].parameters())
-    talk.say(peak_mib=peak_mib(), before_mib=imported, parameters=parameters)
+    talk.say(peak_mib=peak_mib(), before_mib=before, parameters=parameters)
+
+
+def collating(config: TrainConfig, talk: Talk) -> None:
+    """As `plain`, but it draws and collates its batches itself, in a DataLoader as the Trainer's."""
+    trainer = made_trainer(config)
+    before, loop = peak_mib(), Loop(trainer.model, config)
+    size = config.trainer["per_device_train_batch_size"]
+    batches = iter(torch.utils.data.DataLoader(trainer.train_dataset, size, collate_fn=trainer.data_collator))
+    while talk.ask():
+        since = now()
+        batch = next(batches)
+        loss = loop.step(batch)
+        talk.say(**timed(since), loss=loss, tokens=count(batch)[0])
+    talk.say(peak_mib=peak_mib(), before_mib=before)
 
 
 class Loop:
@@ -453,12 +468,14 @@ class Child:
 
 
 def against(case: str, folder: Path, options: argparse.Namespace) -> Figures:
-    """Ours and the plain loop, step by step in turn."""
-    children = {role: Child(role, case, folder, options) for role in ("ours", "plain")}
+    """Ours and the plain loop, and for ``smoke`` one that collates too, step by step in turn."""
+    roles = ("ours", "plain", "collating") if case == "smoke" else ("ours", "plain")
+    children = {role: Child(role, case, folder, options) for role in roles}
     steps: dict[str, list[Figures]] = {role: [] for role in children}
     for _ in range(config_of(case, folder, options.fast).trainer["max_steps"]):
         for role, child in children.items():
             steps[role].append(child.step(folder / "batch.pt"))
+    by_role = list(steps.values())
     ends = {role: child.end() for role, child in children.items()}
     counted = {role: rows[WARM_UP:] for role, rows in steps.items()}
     return {
@@ -466,10 +483,10 @@ def against(case: str, folder: Path, options: argparse.Namespace) -> Figures:
         "steps": len(counted["ours"]),
         "tokens_per_step": median(row["tokens"] for row in counted["ours"]),
         **{role: pace(counted[role]) | ends_of(ends[role]) for role in children},
-        "speed_ratio": speed_ratios(counted["ours"], counted["plain"]),
+        "speed_ratio": {role: speed_ratios(counted["ours"], counted[role]) for role in roles[1:]},
         "memory_ratio": round(ends["ours"]["peak_mib"] / ends["plain"]["peak_mib"], 3),
         "first_losses": {role: [row["loss"] for row in rows[:3]] for role, rows in steps.items()},
-        "largest_loss_difference": max(abs(a["loss"] - b["loss"]) for a, b in zip(*steps.values(), strict=True)),
+        "largest_loss_difference": max(abs(a["loss"] - b["loss"]) for a, b in zip(*by_role[:2], strict=True)),
     }
 
 
@@ -539,8 +556,8 @@ def play(options: argparse.Namespace) -> None:
     talk, folder, role = Talk(), options.folder, options.role
     torch.set_num_threads(options.threads)
     config = config_of(options.case, folder, options.fast)
-    if role in ("ours", "plain"):
-        (ours if role == "ours" else plain)(config, talk)
+    if role in ("ours", "plain", "collating"):
+        {"ours": ours, "plain": plain, "collating": collating}[role](config, talk)
     elif role == "prepare":
         prepare(config, folder, options.fast)
         talk.say()
@@ -554,31 +571,49 @@ def play(options: argparse.Namespace) -> None:
 
 
 def tables(figures: Figures) -> dict[str, str]:
-    """The tables of the document by name, in Markdown."""
-    return {"speed": speed_table(figures), "padding": padding_table(figures), "packing": packing_table(figures)}
+    """What the document says in figures, by name, in Markdown."""
+    return {
+        "about": about(figures),
+        "speed": speed_table(figures),
+        "padding": padding_table(figures),
+        "packing": packing_table(figures),
+    }
+
+
+def about(figures: Figures) -> str:
+    """The machine, and what is in no table."""
+    machine, shipped, load = figures["machine"], figures["shipped"], figures["load_average"]
+    return (
+        f"{machine['cores']} cores ({machine['cpu']}), no GPU, torch {machine['torch']}, {figures['threads']} threads. "
+        f"Load average {load[0]:.1f} when it began and {load[1]:.1f} when it ended, {machine['cores']} being all cores "
+        f"busy. `configs/smoke.yaml` as shipped, with validation, checkpoints and logs: {shipped['tokens_per_s']:,.0f} "
+        f"tokens per second over all, {shipped['seconds']:.0f} s, {shipped['peak_mib']:,.0f} MiB."
+    )
 
 
 def speed_table(figures: Figures) -> str:
-    """A column a configuration."""
-    found = [figures[case] for case in ("smoke", "350m")]
-    ratios = [case["speed_ratio"] for case in found]
+    """A column a comparison."""
+    compared = [(figures[case], other) for case, other in COMPARED]
+    ratios = [case["speed_ratio"][other] for case, other in compared]
+    pairs = [(case["ours"], case[other]) for case, other in compared]
     rows: dict[str, list[str]] = {
-        "parameters": [f"{case['parameters'] / 1e6:.0f} million" for case in found],
-        "steps, tokens in each (median)": [f"{case['steps']}, {case['tokens_per_step']:,.0f}" for case in found],
-        "tokens per second, ours": [f"{case['ours']['tokens_per_s']:,.0f}" for case in found],
-        "tokens per second, plain": [f"{case['plain']['tokens_per_s']:,.0f}" for case in found],
-        "**speed, ours / plain** (median of steps)": [f"**{ratio['median']:.3f}**" for ratio in ratios],
+        "parameters": [f"{case['parameters'] / 1e6:.0f} million" for case, _ in compared],
+        "steps, tokens in each (median)": [f"{case['steps']}, {case['tokens_per_step']:,.0f}" for case, _ in compared],
+        "tokens per second, ours": [f"{ours['tokens_per_s']:,.0f}" for ours, _ in pairs],
+        "tokens per second, the loop": [f"{loop['tokens_per_s']:,.0f}" for _, loop in pairs],
+        "**speed, ours / the loop** (median of steps)": [f"**{ratio['median']:.3f}**" for ratio in ratios],
         "its quartiles": [f"{ratio['quartile_1']:.3f}, {ratio['quartile_3']:.3f}" for ratio in ratios],
         "the same of all seconds": [f"{ratio['sums']:.3f}" for ratio in ratios],
         "the same of processor seconds": [f"{ratio['processor']:.3f}" for ratio in ratios],
-        "peak memory, ours": [f"{case['ours']['peak_mib']:,.0f} MiB" for case in found],
-        "peak memory, plain": [f"{case['plain']['peak_mib']:,.0f} MiB" for case in found],
-        "**memory, ours / plain**": [f"**{case['memory_ratio']:.3f}**" for case in found],
-        "of it before the first step, ours": [f"{case['ours']['before_mib']:,.0f} MiB" for case in found],
-        "of it before the first step, plain": [f"{case['plain']['before_mib']:,.0f} MiB" for case in found],
-        "largest difference of losses": [f"{case['largest_loss_difference']:.2g}" for case in found],
+        "peak memory, ours": [f"{ours['peak_mib']:,.0f} MiB" for ours, _ in pairs],
+        "peak memory, the loop": [f"{loop['peak_mib']:,.0f} MiB" for _, loop in pairs],
+        "**memory, ours / the loop**": [f"**{ours['peak_mib'] / loop['peak_mib']:.3f}**" for ours, loop in pairs],
+        "before the first step, ours": [f"{ours['before_mib']:,.0f} MiB" for ours, _ in pairs],
+        "before the first step, the loop": [f"{loop['before_mib']:,.0f} MiB" for _, loop in pairs],
+        "largest difference of losses": [f"{case['largest_loss_difference']:.1g}" for case, _ in compared],
     }
-    return markdown(["", "`smoke`", "`350m`"], [[name, *cells] for name, cells in rows.items()])
+    head = ["", "`smoke`", "`350m`", "`smoke`, the loop collates"]
+    return markdown(head, [[name, *cells] for name, cells in rows.items()])
 
 
 def padding_table(figures: Figures) -> str:

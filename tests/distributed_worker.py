@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -94,20 +95,11 @@ def trick_no_touch(seen: dict[str, Any]):
     return [(ElysiumForConditionalGeneration, "_touch", lambda self: 0.0)]
 
 
-def trick_deepspeed_first(seen: dict[str, Any]):
-    """DeepSpeed's own communication is up before the model is loaded, as accelerate sees to on a GPU."""
-    from elysium.training import recipe
+def trick_no_compiler(seen: dict[str, Any]):
+    """DeepSpeed does without a collective in shared memory, for inference, that it would compile for a minute."""
+    backend = importlib.import_module("deepspeed.comm.torch")
 
-    honest = recipe.training_arguments
-
-    def arguments(config):
-        made = honest(config)
-        import deepspeed
-
-        deepspeed.init_distributed("gloo")
-        return made
-
-    return [(recipe, "training_arguments", arguments)]
+    return [(backend, "build_shm_op", lambda: None)]
 
 
 def trick_fsdp_on_cpu(seen: dict[str, Any]):

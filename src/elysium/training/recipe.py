@@ -164,13 +164,29 @@ def build_trainer(
         model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
         data_collator=collator, callbacks=[JsonLog(config.output_dir / "log.jsonl")],
     )  # fmt: skip
-    if config.model.lora is not None and trainer.in_pieces:
-        raise InputError("model.lora under ZeRO-3 or FSDP cannot be merged at the end", "Use DDP, ZeRO-1 or ZeRO-2")
-    if config.muon_lr and trainer.shards:
-        raise InputError("muon_lr needs whole matrices, which DeepSpeed and FSDP shard", "Leave it out")
+    check_shards(config, trainer, start)
     trainer.answer_loss = AnswerLoss(numbers, config.loss.number_sigma)
     trainer.config = config
     return trainer
+
+
+def check_shards(config: TrainConfig, trainer: ElysiumTrainer, start: Start) -> None:
+    """Raises InputError for what cannot be trained in the way that the launcher or ``config.trainer`` asks for."""
+    model, processor = start
+    if config.muon_lr and trainer.shards:
+        raise InputError("muon_lr needs whole matrices, which DeepSpeed and FSDP shard", "Leave it out")
+    if not trainer.in_pieces:
+        return
+    if config.model.lora is not None:
+        raise InputError("model.lora under ZeRO-3 or FSDP cannot be merged at the end", "Use DDP, ZeRO-1 or ZeRO-2")
+    if config.loss.names:
+        raise InputError("loss.names needs a whole table of words, which ZeRO-3 and FSDP shard", "Use DDP or ZeRO-2")
+    by_prompt = "prompt" in model.selector.looks_at or bool(processor.num_region_tokens)
+    if by_prompt and trainer.is_deepspeed_enabled:  # DeepSpeed: "Detected a disagreement on list length"
+        raise InputError(
+            "ZeRO-3 wants every batch to use the same modules, but those of this model depend on the question",
+            "Use FSDP, ZeRO-2 or DDP",
+        )
 
 
 def _number_ids(processor: ElysiumProcessor) -> list[int]:
