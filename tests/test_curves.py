@@ -19,18 +19,8 @@ from PIL import Image
 from elysium.cli.main import main
 from elysium.errors import InputError, SourceError
 from elysium.training import curves
-from elysium.training.curves import (
-    LOG,
-    decades_of,
-    distinct,
-    draw_curves,
-    last_values,
-    panels,
-    read_log,
-    read_run,
-    running_mean,
-    stage_folders,
-)
+from elysium.training.curves import decades_of, draw_curves, panels, running_mean
+from elysium.training.run_log import LOG, distinct, last_values, read_log, read_run, stage_folders
 
 LINES: tuple[dict[str, Any], ...] = (
     {"step": 50, "loss": 4.0, "loss_words": 0.5, "learning_rate": 1e-3, "grad_norm": 2.0, "epoch": 0.1},
@@ -332,6 +322,7 @@ def test_a_log_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_neither_pytorch_nor_matplotlib_is_imported_to_read() -> None:
     heavy = {"torch", "transformers", "matplotlib"}
-    code = f"import sys, elysium.training.curves, elysium.cli.plot; print({heavy} & {{*sys.modules}})"
+    modules = "elysium.training.curves, elysium.training.run_log, elysium.cli.plot"
+    code = f"import sys, {modules}; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -13,7 +13,7 @@ from elysium.errors import InputError
 from elysium.files import atomic_path
 
 if TYPE_CHECKING:
-    from elysium.training.curves import Run
+    from elysium.training.run_log import Run
 
 PICTURE = "curves.png"
 
@@ -43,7 +43,8 @@ def plot(
 
     Example: elysium plot runs/first runs/second --smooth 5 --output curves.svg
     """
-    from elysium.training.curves import distinct, draw_curves, format_of, read_run
+    from elysium.training.curves import draw_curves, format_of
+    from elysium.training.run_log import distinct, read_run
 
     if smooth < 1:
         raise InputError(f"--smooth {smooth} is too small", "Give 1 or more; 1 draws the values as they are.")
@@ -58,7 +59,7 @@ def plot(
 
 
 def _json(target: Path, paths: list[Path], runs: list[Run]) -> dict[str, Any]:
-    from elysium.training.curves import last_values
+    from elysium.training.run_log import last_values
 
     return {
         "picture": str(target),

@@ -35,6 +35,7 @@ from elysium.training.collate import Collator
 from elysium.training.features import Encode, tower_encoder
 from elysium.training.loss import AnswerLoss
 from elysium.training.materials import Materials, gather, training_samples, validation_sets
+from elysium.training.run_log import LOG
 from elysium.training.samples import Sample
 from elysium.training.starting import (
     Start,
@@ -162,7 +163,7 @@ def build_trainer(
     samples = training_samples(config, materials, arguments, marks, fits_into(collator, most_tokens))
     trainer = ElysiumTrainer(
         model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
-        data_collator=collator, callbacks=[JsonLog(config.output_dir / "log.jsonl")],
+        data_collator=collator, callbacks=[JsonLog(config.output_dir / LOG)],
     )  # fmt: skip
     check_shards(config, trainer, start)
     trainer.answer_loss = AnswerLoss(numbers, config.loss.number_sigma)

@@ -84,12 +84,14 @@ class _Shown:
         return _Clip(np.asarray(self.frames[picked]), keys, told)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Try:
-    """The draws of one attempt: ``rng`` for the sample's own, ``group_rng`` for what its group shares."""
+    """One attempt at sample ``index``: about a single picture or a clip of ``num_frames``, of which only the first
+    ``most_frames`` are kept."""
 
-    rng: np.random.Generator
-    group_rng: np.random.Generator
+    index: int
+    attempt: int
+    image: bool
     num_frames: int
     most_frames: int
 
@@ -125,39 +127,45 @@ class SampleDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample ``index``. Raises InputError when nothing can be drawn from the clips."""
-        image_batch = self._is_image_batch(index // self.batch_size)
-        num_frames = 1 if image_batch else self._frames(index)
+        image = self._is_image_batch(index // self.batch_size)
+        num_frames = 1 if image else self._frames(index)
         skipped: list[str] = []
         for attempt in range(_MOST_TRIES):  # a few objects cannot serve every task (absent at first, no words)
-            try:
-                sample = self._attempt(index, attempt, num_frames, image_batch)
-            except SourceError as error:
-                skipped.append(str(error))
-                sample = None
+            sample = self._usable(_Try(index, attempt, image, num_frames, num_frames), skipped)
             if sample is not None:
-                shortened = self._shortened(sample, index, attempt, num_frames, image_batch)
-                if shortened is not None:
-                    return replace(shortened, index=index, skipped=tuple(skipped))
-                skipped.append(f"{sample.id} is too long even with one frame")
+                return replace(sample, index=index, skipped=tuple(skipped))
             if len(skipped) >= _MOST_SKIPPED:
                 raise InputError(f"{self.clips.name}: {len(skipped)} clips in a row cannot be used. {skipped[-1]}", "")
         tasks = ", ".join(task.value for task in self._tasks)
         raise InputError(f"{self.clips.name} holds nothing to ask {tasks} about", "Change its tasks, or its records")
 
-    def _attempt(
-        self, index: int, attempt: int, num_frames: int, image_batch: bool, most_frames: int | None = None
-    ) -> Sample | None:
-        rng = np.random.default_rng((self.seed, index) if attempt == 0 else (self.seed, index, attempt))
-        group_rng = np.random.default_rng((self.seed, 2, index // self.asked.group_size, attempt // _TRIES))
-        task = self._draw_task(group_rng, image_batch)
-        return self._draw(_Try(rng, group_rng, num_frames, most_frames or num_frames), task)
+    def _usable(self, trial: _Try, skipped: list[str]) -> Sample | None:
+        """What the attempt gives, short enough; None, and a line in ``skipped`` if the clip is to blame."""
+        try:
+            sample = self._attempt(trial)
+        except SourceError as error:
+            skipped.append(str(error))
+            return None
+        if sample is None:
+            return None
+        shortened = self._shortened(sample, trial)
+        if shortened is None:
+            skipped.append(f"{sample.id} is too long even with one frame")
+        return shortened
 
-    def _shortened(self, sample: Sample, index: int, attempt: int, num_frames: int, image_batch: bool) -> Sample | None:
+    def _attempt(self, trial: _Try) -> Sample | None:
+        """None if the object that is drawn cannot serve the task that is drawn."""
+        own = (self.seed, trial.index, trial.attempt) if trial.attempt else (self.seed, trial.index)
+        shared = (self.seed, 2, trial.index // self.asked.group_size, trial.attempt // _TRIES)
+        rng, group_rng = np.random.default_rng(own), np.random.default_rng(shared)
+        return self._draw(rng, group_rng, trial, self._draw_task(group_rng, trial.image))
+
+    def _shortened(self, sample: Sample, trial: _Try) -> Sample | None:
         """The sample, drawn again with ever fewer frames until it fits; None if not even one does."""
         given = len(sample.boxes)
         while self.fits is not None and not self.fits(sample):
             fewer = len(sample.boxes) - 1
-            shorter = self._attempt(index, attempt, num_frames, image_batch, fewer) if fewer > 0 else None
+            shorter = self._attempt(replace(trial, most_frames=fewer)) if fewer > 0 else None
             if shorter is None:
                 return None
             sample = replace(shorter, dropped_frames=given - fewer)
@@ -182,44 +190,40 @@ class SampleDataset(Dataset[Sample]):
         weights = np.array(list(choices.values()))
         return list(choices)[rng.choice(len(choices), p=weights / weights.sum())]
 
-    def _draw(self, draws: _Try, task: Task) -> Sample | None:
-        """A sample about the clip and the frames that ``group_rng`` gives to the whole group; None if the object that
-        ``rng`` draws cannot serve the task."""
-        single = draws.num_frames == 1 and self.stills is not None
-        clips = self.stills if single and self.stills is not None else self.clips
-        number = int(draws.group_rng.integers(len(clips)))
+    def _draw(self, rng: np.random.Generator, group_rng: np.random.Generator, trial: _Try, task: Task) -> Sample | None:
+        """A sample about the clip and the frames that ``group_rng`` gives to the whole group, and what ``rng``
+        draws."""
+        clips = self.stills if self.stills is not None and trial.num_frames == 1 else self.clips
+        number = int(group_rng.integers(len(clips)))
         frames, labels = clips[number]
+        shown = _Shown(clips.name, number, frames)
         if labels.chats:
-            return self._chat(draws, _Shown(clips.name, number, frames), labels) if task is Task.VIDEO_QA else None
+            return self._chat(rng, shown, labels, trial) if task is Task.VIDEO_QA else None
         from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
-        picked = draw_frames(draws.group_rng, len(frames), draws.num_frames, from_start, self.asked.max_interval)
-        picked = picked[: draws.most_frames]
+        picked = draw_frames(group_rng, len(frames), trial.num_frames, from_start, self.asked.max_interval)
+        picked = picked[: trial.most_frames]
         if not labels.objects:
             return None
-        item = labels.objects[int(draws.rng.integers(len(labels.objects)))]
+        item = labels.objects[int(rng.integers(len(labels.objects)))]
         boxes = item.boxes_xyxyn[picked]
-        if np.isnan(boxes[0, 0]) or (task.needs_expression and not item.expressions):
+        needs_words = task.needs_expression or not task.answers_boxes  # what has no name is not described
+        if np.isnan(boxes[0, 0]) or (needs_words and not item.expressions):
             return None
-        if not task.answers_boxes and not item.expressions:
-            return None  # what has no name is not described
-        clip = _Shown(clips.name, number, frames).clip(picked)
         if task is Task.VIDEO_QA:
-            return self._question(draws.rng, item, labels, boxes, clip)
-        return self._build(draws.rng, task, item, boxes, clip)
+            return self._question(rng, item, labels, boxes, shown.clip(picked))
+        return self._build(rng, task, item, boxes, shown.clip(picked))
 
-    def _chat(self, draws: _Try, shown: _Shown, labels: ClipLabels) -> Sample:
+    def _chat(self, rng: np.random.Generator, shown: _Shown, labels: ClipLabels, trial: _Try) -> Sample:
         """One round of a chat, about frames spread evenly over the clip, or about no frame at all."""
-        question, answer = labels.chats[int(draws.rng.integers(len(labels.chats)))]
-        picked = spread_frames(len(shown.frames), draws.num_frames)[: draws.most_frames]
+        question, answer = labels.chats[int(rng.integers(len(labels.chats)))]
+        picked = spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames]
         clip = shown.clip(picked)
         nowhere = np.full((len(picked), 4), np.nan, np.float32)
-        prompt = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
-        if len(picked):
-            prompt = build_prompt(Task.VIDEO_QA, len(picked), question)
-        query = question if len(picked) else None
+        alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
+        prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
         return Sample(
-            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, query, clip.keys, (),
-            np.zeros(4, np.float32), clip.id,
+            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, question if len(picked) else None,
+            clip.keys, (), np.zeros(4, np.float32), clip.id,
         )  # fmt: skip
 
     def _question(
