@@ -277,8 +277,15 @@ def test_only_the_published_layout_is_taken_for_it() -> None:
 def test_a_missing_file_is_told_before_anything_loads(full: Path) -> None:
     with pytest.raises(InputError, match=r"data\.sources: annotations is nowhere\.jsonl, which does not exist"):
         load_stages(full, [f"{PATHS}.1.anno_path=nowhere.jsonl"])
-    with pytest.raises(InputError, match=r"trainer\.deepspeed is configs/zero2\.json, which does not exist"):
-        load_stages(full, ["deepspeed=./configs/zero2.json"])
+    with pytest.raises(InputError, match=r"trainer\.deepspeed is configs/zero9\.json, which does not exist"):
+        load_stages(full, ["deepspeed=./configs/zero9.json"])
+
+
+def test_the_published_place_of_deepspeed_files_is_found(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (config,) = load_stages(full, ["deepspeed=./configs/zero2.json"])
+    assert config.trainer["deepspeed"] == "configs/deepspeed/zero2.json"
+    assert not config.loss.selects and config.loss.number_sigma == 0  # the published loss
 
 
 def test_the_documentation_lists_every_key_once() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from elysium.errors import InputError
@@ -241,7 +242,10 @@ def _model_problems(given: Mapping[str, Any]) -> Iterator[str]:
 
 def _translated(given: Mapping[str, Any]) -> dict[str, Any]:
     """Our schema from keys that have no problem."""
-    result: dict[str, Any] = {"data": {"sources": _sources(given), "train_clips": 0, "val_clips": 0}, "trainer": {}}
+    result: dict[str, Any] = {
+        "data": {"sources": _sources(given), "train_clips": 0, "val_clips": 0}, "trainer": {},
+        "loss": {"gate": 0.0, "choice": 0.0, "votes": 0.0, "number_sigma": 0.0},  # the answers' tokens alone
+    }  # fmt: skip
     for path, place in TRANSLATED.items():
         if path in given and not (path == "warmup_steps" and not given[path] and "warmup_ratio" in given):
             section, _, key = place.rpartition(".")
@@ -259,6 +263,9 @@ def _translated(given: Mapping[str, Any]) -> dict[str, Any]:
 def _value(path: str, value: Any) -> Any:
     if path.endswith("_strategy") and value is False:
         return "no"  # which YAML reads as false
+    if path == "deepspeed" and isinstance(value, str) and not Path(value).exists():
+        moved = Path(value).parent / "deepspeed" / Path(value).name  # where ours lie
+        return str(moved) if moved.exists() else value
     return _number(value) if path in _NUMBERS else value
 
 

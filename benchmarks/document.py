@@ -1,0 +1,218 @@
+"""Writes the figures of benchmarks/results/*.json into the documentation, between marks; no number is typed by hand.
+
+    python benchmarks/document.py
+
+A mark is a pair of comments ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` in a Markdown file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elysium.files import atomic_write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = {
+    "hold": "holding the first box", "kcf": "KCF", "mil": "MIL", "csrt": "CSRT", "nanotrack": "NanoTrack v2",
+    "nano": "nano, search window of 4 (its default)", "nano-full-frame": "nano, full frames",
+    "nano-by-words": "nano by words (RSOT)",
+}  # fmt: skip
+OPE = {
+    "auc": "AUC",
+    "precision": "precision",
+    "norm_precision": "normalised precision",
+    "sr50": "SR 0.5",
+    "sr75": "SR 0.75",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    texts = {
+        "nano figures": summary(), "marks": marks(), "synthetic": synthetic(), "real": real(), "speed": speed(),
+        "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
+        "finetune": finetune(),
+    }  # fmt: skip
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        filled = text
+        for name, content in texts.items():
+            filled = between(filled, name, content)
+        if filled != text:
+            print(atomic_write_text(path, filled))
+
+
+def between(text: str, name: str, content: str) -> str:
+    """``text`` with ``content`` between the marks ``name``, if it has them."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if begin not in text:
+        return text
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{content.strip()}\n{end}{rest.partition(end)[2]}"
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def prose(*sentences: str) -> str:
+    """One paragraph, broken into lines."""
+    return textwrap.fill(" ".join(sentences), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def one(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def summary() -> str:
+    """The paragraph of the README."""
+    runs, synth, asked = result("real_sequences")["runs"], result("synthetic"), result("questions")["descriptions"]
+    auc = {name: one(run["mean"]["auc"]) for name, run in runs.items()}
+    sot, rsot = synth["SOT"], synth["RSOT"]
+    colour, noun = (share(asked[f"REG {what}"]["accuracy"]) for what in ("colour", "noun"))
+    return prose(
+        f"On the 21 real sequences of the evaluation set nano's SOT reaches an AUC of {auc['nano']} (holding the first",
+        f"box {auc['hold']}, KCF {auc['kcf']}, CSRT {auc['csrt']}, NanoTrack v2 {auc['nanotrack']}); by words",
+        f"{auc['nano-by-words']}. On held-out clips made by program: SOT {one(sot['model']['auc'])} (holding",
+        f"{one(sot['hold']['auc'])}), RSOT {one(rsot['model']['auc'])}; the named object is found among three",
+        f"distractors in {share(rsot['found'])}; a description has the right colour in {colour} and the right one of",
+        f"{result('nouns')['nouns']} nouns in {noun}.",
+        f"About {result('speed')['speed']['box']['fps']:.0f} frames/s for one object on two CPU cores, bounded memory.",
+        "Commands, all figures and the failures: [docs/nano.md](docs/nano.md).",
+    )
+
+
+def marks() -> str:
+    """What nano was to reach, and what it reaches."""
+    runs, synth, asked = result("real_sequences")["runs"], result("synthetic"), result("questions")
+    right, frequent = (answered(asked["questions"], key) for key in ("accuracy", "most_frequent"))
+    auc = {name: one(run["mean"]["auc"]) for name, run in runs.items()}
+    rows = [
+        ("real sequences, SOT AUC", "37.3; aim: CSRT's", f"{auc['nano']} (CSRT {auc['csrt']})"),
+        ("synthetic, RSOT AUC", "50", one(synth["RSOT"]["model"]["auc"])),
+        ("synthetic, REC accuracy", "60 %", share(synth["RSOT"]["rec_accuracy"])),
+        ("synthetic, Video-REG right noun", "70 %", share(asked["descriptions"]["Video-REG noun"]["accuracy"])),
+        ("questions, right; always the most frequent answer", "20 points more", f"{share(right)}; {share(frequent)}"),
+    ]
+    return table(("", "mark", "nano"), rows)
+
+
+def answered(kinds: dict[str, dict[str, float]], key: str) -> float:
+    """The share ``key`` of all questions, of whatever kind."""
+    return sum(kind["number"] * kind[key] for kind in kinds.values()) / sum(kind["number"] for kind in kinds.values())
+
+
+def synthetic() -> str:
+    found = result("synthetic")
+    rows = (("SOT", "SOT", "model"), ("holding the first box", "SOT", "hold"), ("RSOT", "RSOT", "model"))
+    lines = table(
+        ("", *OPE.values()),
+        ([name, *(one(found[task][whose][key]) for key in OPE)] for name, task, whose in rows),
+    )
+    told = prose(
+        f"{found['SOT']['objects']} objects (SOT), {found['RSOT']['clips']} clips with one named object among three",
+        "distractors (RSOT). Found by words (more than half of the frames with IoU > 0.5):",
+        f"{share(found['RSOT']['found'])}. REC on the first frame (IoU > 0.5): {share(found['RSOT']['rec_accuracy'])}.",
+    )
+    return f"{lines}\n\n{told}"
+
+
+def real() -> str:
+    runs = result("real_sequences")["runs"]
+    rows = (
+        [name, *(one(runs[key]["mean"][score]) for score in OPE), one(runs[key]["got10k"]["ao"])]
+        for key, name in RUNS.items()
+    )
+    return table(("", *OPE.values(), "AO (GOT-10k)"), rows)
+
+
+def by_sequence() -> str:
+    runs, shown = result("real_sequences")["runs"], ("hold", "kcf", "csrt", "nano", "nano-full-frame", "nano-by-words")
+    names = sorted(runs["nano"]["auc_by_sequence"])
+    lines = table(
+        ("sequence", "hold", "KCF", "CSRT", "SOT, window", "SOT, full", "RSOT"),
+        ([name, *(one(runs[key]["auc_by_sequence"][name]) for key in shown)] for name in names),
+    )
+    auroc = [share(runs[key]["score_auroc"]) for key in ("nano", "nano-by-words")]
+    told = prose(
+        f"How well the scores of its boxes tell right ones (IoU > 0.5) from wrong ones: AUROC {auroc[0]} by box,",
+        f"{auroc[1]} by words.",
+    )
+    return f"{lines}\n\n{told}"
+
+
+def speed() -> str:
+    found = result("speed")
+    by, memory, start = found["speed"], found["memory"], found["start_up"]
+    return prose(
+        f"Speed and memory with the defaults, {found['threads']} threads of this machine: {by['box']['fps']} frames/s",
+        f"by box, {by['words']['fps']} by words; peak memory {memory['200']['peak_mib']:.0f} MiB for 200 frames and",
+        f"{memory['2000']['peak_mib']:.0f} MiB for 2,000 (ratio {found['memory_ratio']}); `import elysium`",
+        f"{start['import_s']} s, `elysium --help` {start['help_s']} s.",
+    )
+
+
+def lost() -> str:
+    head = ("set, asked by, `--lost-policy`", "absence recalled", "false boxes per absent frame", "found when present",
+            "found again", "frames until then (median)")  # fmt: skip
+    rows = []
+    for name, run in result("lost").items():
+        if isinstance(run, dict) and "recall" in run:
+            median = run["median_refind_frames"]
+            rows.append((name, share(run["recall"]), f"{run['false_boxes_per_absent_frame']:.2f}",
+                         share(run["found_when_present"]), f"{run['refound']} of {run['returns']}",
+                         "–" if median is None or median != median else f"{median:g}"))  # fmt: skip
+    return table(head, rows)
+
+
+def questions() -> str:
+    found = result("questions")
+
+    def rows(part: str) -> Iterable[Iterable[object]]:
+        for name, kind in found[part].items():
+            yield name, kind["number"], share(kind["accuracy"]), share(kind["most_frequent"])
+
+    asked = table(("about", "questions", "right", "always giving the most frequent answer"), rows("questions"))
+    told = table(("", "things", "right", "always giving the most frequent one"), rows("descriptions"))
+    return f"{asked}\n\nDescriptions of a thing by its true box, whether they have its noun and its colour:\n\n{told}"
+
+
+def nouns() -> str:
+    found = result("nouns")
+    return prose(
+        f"What it is asked to name can hardly be had from this tower: of {found['held']} held-out things a linear",
+        f"reading of the frozen features names {share(found['linear'])} right, a small network {share(found['hidden'])}",
+        f"({found['nouns']} nouns; `python benchmarks/nouns.py`).",
+    )
+
+
+def finetune() -> str:
+    found = result("finetune")
+    rows = (
+        [f"{task}, {when}", *(one(found[when][task][key]) for key in ("auc", "sr50", "sr75", "precision"))]
+        for task in ("SOT", "RSOT") for when in ("before", "after")
+    )  # fmt: skip
+    lines = table(("held-out clips", "AUC", "SR 0.5", "SR 0.75", "precision"), rows)
+    return f"{lines}\n\nTraining took {found['train_s']} s on two cores, with other work beside it."
+
+
+if __name__ == "__main__":
+    main()
