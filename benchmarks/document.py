@@ -199,8 +199,8 @@ def nouns() -> str:
     found = result("nouns")
     return prose(
         f"What it is asked to name can hardly be had from this tower: of {found['held']} held-out things a linear",
-        f"reading of the frozen features names {share(found['linear'])} right, a small network {share(found['hidden'])}",
-        f"({found['nouns']} nouns; `python benchmarks/nouns.py`).",
+        f"reading of the frozen features names {share(found['linear'])} right, a small network",
+        f"{share(found['hidden'])} ({found['nouns']} nouns; `python benchmarks/nouns.py`).",
     )
 
 

@@ -239,6 +239,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             )
         rows = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts)
         words, mask = features.get("query_ids"), features.get("query_mask")
+        if "prompt" not in self.selector.looks_at:
+            words = mask = None
         if words is not None:
             mask = torch.ones_like(words, dtype=torch.bool) if mask is None else mask.bool()
             words = self.embed_text(words) if self.query_embeddings is None else self.query_embeddings(words)

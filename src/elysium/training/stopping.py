@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -72,8 +74,7 @@ def claim(config: TrainConfig, writes: bool = True) -> str | None:
     path, last = config.output_dir / CONFIG, get_last_checkpoint(str(config.output_dir))
     values = json.loads(config.model_dump_json())
     if last and path.is_file():
-        before = flat(json.loads(path.read_text(encoding="utf-8")))
-        now = flat(values)
+        before, now = flat(_as_written_today(path)), flat(values)
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if changed:
             told = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
@@ -84,6 +85,16 @@ def claim(config: TrainConfig, writes: bool = True) -> str | None:
     if writes:
         atomic_write_text(path, json.dumps(values, indent=2) + "\n")
     return last
+
+
+def _as_written_today(path: Path) -> dict[str, Any]:
+    """A configuration that was written down, keys that have come since at their defaults."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(TrainConfig.model_validate(values).model_dump_json())
+    except ValidationError:
+        pass  # a key that is gone will be among the differences
+    return values
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
