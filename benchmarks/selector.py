@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,23 +123,26 @@ def with_gate(source: str | Path, folder: Path, method: Method, seed: int) -> Pa
     return folder
 
 
-def train_all(runs: Path, plan: Plan, methods: Sequence[Method], shared: Sequence[str]) -> dict[tuple[str, int], Path]:
-    """The final models by method and seed."""
+def train_all(runs: Path, plan: Plan, methods: Sequence[Method], shared: Sequence[str]) -> None:
+    """Every run that is not finished."""
     start = with_gate("nano", ensure_folder(runs / "start"), METHODS[0], 0)
     base = train(runs / BASE, [f"model.path={start}", *shared, *plan.data, *plan.base], runs / "base")
-    models = {}
-    for seed in plan.seeds:
-        for method in methods:
-            folder = runs / f"{method.name}-{seed}"
-            start = with_gate(base, ensure_folder(runs / "starts" / folder.name), method, seed)
-            learns = ["projector", "annotation", "language_model"]
-            learns += ["selector"] if method.learns else []
-            learns += ["query_embeddings", "number_scale"] if method.gate == "prompt" else []
-            models[method.name, seed] = train(folder, [
-                f"model.path={start}", f"model.learns={learns}", f"model.tokens_per_frame={list(plan.kept)}",
-                f"seed={seed + 1}", "stages=null", *shared, *plan.data, *plan.each, *method.overrides,
-            ])  # fmt: skip
-    return models
+    for (method, seed), folder in folders(runs, plan, methods).items():
+        if (folder / "final" / DONE).exists():
+            continue
+        start = with_gate(base, ensure_folder(runs / "starts" / folder.name), method, seed)
+        learns = ["projector", "annotation", "language_model"]
+        learns += ["selector"] if method.learns else []
+        learns += ["query_embeddings", "number_scale"] if method.gate == "prompt" else []
+        train(folder, [
+            f"model.path={start}", f"model.learns={learns}", f"model.tokens_per_frame={list(plan.kept)}",
+            f"seed={seed + 1}", "stages=null", *shared, *plan.data, *plan.each, *method.overrides,
+        ])  # fmt: skip
+
+
+def folders(runs: Path, plan: Plan, methods: Sequence[Method]) -> dict[tuple[Method, int], Path]:
+    """Where the run of each method and seed is."""
+    return {(method, seed): runs / f"{method.name}-{seed}" for seed in plan.seeds for method in methods}
 
 
 # --- examination -----------------------------------------------------------------------------------
@@ -312,39 +314,52 @@ def photos_alone(assets: Path | None, runs: Path) -> str:
     return f"data.assets={folder}"
 
 
+def examined(
+    runs: Path, plan: Plan, methods: Sequence[Method], shared: Sequence[str]
+) -> tuple[Exam, dict[str, Scores]]:
+    """What was asked, and the scores of the finished runs by their names."""
+    config = load_stages(CONFIG, [*shared, *plan.data, *plan.base])[0]
+    base = runs / BASE / "final"
+    model = ElysiumForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
+    exam = held_out(runs, plan, config, model, ElysiumProcessor.from_pretrained(base))
+    finished: dict[Method, list[Path]] = {method: [] for method in methods}
+    for (method, _), folder in folders(runs, plan, methods).items():
+        if (folder / "final" / DONE).exists():
+            finished[method].append(folder)
+    return exam, {folder.name: scores_of(folder, plan, exam, method.gate == "average")
+                  for method, found in finished.items() for folder in found}  # fmt: skip
+
+
+def store(runs: Path, methods: Sequence[Method], exam: Exam, scores: dict[str, Scores]) -> None:
+    """Write the scores, and how they came about, to ``results/selector.json``."""
+    made = [*(f"base/{stage}" for stage in ("pictures", "clips")), *scores]
+    results.write("selector", {
+        "questions": {"REC": len(exam.rec), "RSOT": len(exam.rsot)}, "methods": {m.name: m.told for m in methods},
+        "training_minutes": {name: round(minutes(runs / name), 1) for name in made}, "scores": scores,
+    })  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [m.name for m in METHODS]
     parser.add_argument("--assets", type=Path, default=None, help="a folder with photos/; without it, drawn textures")
     parser.add_argument("--runs", type=Path, default=Path("runs/selector"))
-    parser.add_argument("--methods", nargs="+", default=[m.name for m in METHODS], choices=[m.name for m in METHODS])
+    parser.add_argument("--methods", nargs="+", default=names, choices=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=None)
-    parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--docs", type=Path, default=Path("docs/selector.md"))
+    parser.add_argument("--finished", action="store_true", help="train nothing: examine what is finished")
+    parser.add_argument("--fast", action="store_true", help="a rehearsal")
+    parser.add_argument("--docs", type=Path, default=Path("docs/selector.md"), help="the page that gets the tables")
     options = parser.parse_args()
     plan = FAST if options.fast else Plan(seeds=tuple(options.seeds or SEEDS))
-    begun = time.monotonic()
     shared = [photos_alone(options.assets, options.runs), f"data.cache_dir={options.runs / 'cache'}"]
     methods = [m for m in METHODS if m.name in options.methods]
-    models = train_all(options.runs, plan, methods, shared)
-    config = load_stages(CONFIG, [*shared, *plan.data, *plan.base])[0]
-    base = options.runs / BASE
-    model = ElysiumForConditionalGeneration.from_pretrained(base / "final", dtype=torch.float32).eval()
-    processor = ElysiumProcessor.from_pretrained(base / "final")
-    exam = held_out(options.runs, plan, config, model, processor)
-    merging = {m.name: m.gate == "average" for m in METHODS}
-    scores = {f"{name}-{seed}": scores_of(path.parent, plan, exam, merging[name])
-              for (name, seed), path in models.items()}  # fmt: skip
+    if not options.finished:
+        train_all(options.runs, plan, methods, shared)
+    exam, scores = examined(options.runs, plan, methods, shared)
     text = tables(scores, plan.kept)
     print(text)
     if not options.fast:
-        times = {
-            folder.name: minutes(folder)
-            for folder in (base.with_name("pictures"), base, *(path.parent for path in models.values()))
-        }
-        results.write("selector", {
-            "questions": {"REC": len(exam.rec), "RSOT": len(exam.rsot)}, "methods": {m.name: m.told for m in methods},
-            "training_minutes": times, "last_call_minutes": (time.monotonic() - begun) / 60, "scores": scores,
-        })  # fmt: skip
+        store(options.runs, methods, exam, scores)
         if options.docs.exists():
             fill(options.docs, text)
 

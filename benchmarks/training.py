@@ -118,7 +118,7 @@ def write_configs(folder: Path, fast: bool) -> None:
     """The configurations that are no files of the repository. The last of them ask about everything."""
     chats = [source(folder, "tracks", weight=0.7), source(folder, "chats", weight=0.3)]
     configs = {
-        "350m": records_config(folder, "350m", 4, 6, group_size=2),
+        "350m": records_config(folder, "350m", 4, 7, group_size=2),
         "tracks": records_config(folder, "tracks", 8, BATCHES, tasks=ALL_TASKS),
         "chats": records_config(folder, "chats", 8, BATCHES, tasks=ALL_TASKS, sources=chats),
         "packed": records_config(folder, "packed", 8, BATCHES, tasks=BOX_TASKS, group_size=4, packing=True),

@@ -92,7 +92,7 @@ def trick_no_touch(seen: dict[str, Any]):
     """A batch without pictures leaves the tower alone."""
     from elysium.model import ElysiumForConditionalGeneration
 
-    return [(ElysiumForConditionalGeneration, "_touch", lambda self: 0.0)]
+    return [(ElysiumForConditionalGeneration, "_touch", lambda self: (0.0, None))]
 
 
 def trick_no_compiler(seen: dict[str, Any]):

@@ -87,6 +87,7 @@ def test_the_settings_of_the_paper(toys):
         schedule = [config.trainer[key] for key in ("bf16", "lr_scheduler_type", "warmup_steps", "weight_decay")]
         assert schedule == [True, "cosine", 0.03, 0.0]
         assert "zero" in config.trainer["deepspeed"] and config.loss.number_sigma == 0 and not config.loss.selects
+        assert config.loss.template == 1 and config.data.slip_share == config.data.box_jitter == 0
 
 
 def test_each_stage_goes_on_from_the_one_before():

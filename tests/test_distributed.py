@@ -270,7 +270,7 @@ def test_text_alone_under_zero(stage, zero, alone):
     assert zero.codes == [0, 0], zero.told()
     first, second = (seen[stage] for seen in zero.seen)
     assert (first["pictures"], second["pictures"]) == ([False] * 3, [True] * 3)
-    assert first["learned"] and (first["weights"] == second["weights"]) == (stage == 2)
+    assert first["weights"] == second["weights"] and (stage == 3 or first["learned"])  # under ZeRO-3, both have none
     assert furthest(alone / f"mixed-zero{stage}", alone / "mixed-alone") < 1e-5
 
 

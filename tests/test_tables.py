@@ -54,6 +54,9 @@ def test_two_of_a_kind_are_told_apart_by_their_track(clips):
     ("run,1.png,4,5,20,15,the dog", "names the clip 'run'"),
     ("../x,1.png,4,5,20,15,the dog", "names the clip '../x'"),
     ("walk,3.png,4,5,20,15,the dog", "has no frame '3.png'"),
+    ("/tmp,1.png,4,5,20,15,the dog", "names the clip '/tmp'"),
+    ("walk,1.png,50,5,60,15,the dog", "'the dog' in walk/1.png lies outside of the frame. Frames are 40 x 20"),
+    ("walk,1.png,4,5,20,15,", "line 2: no words for the object"),
 ])  # fmt: skip
 def test_bad_lines_are_named(clips, line, sentence):
     with pytest.raises((InputError, SourceError), match=sentence):

@@ -243,8 +243,11 @@ def _model_problems(given: Mapping[str, Any]) -> Iterator[str]:
 def _translated(given: Mapping[str, Any]) -> dict[str, Any]:
     """Our schema from keys that have no problem."""
     result: dict[str, Any] = {
-        "data": {"sources": _sources(given), "train_clips": 0, "val_clips": 0}, "trainer": {},
-        "loss": {"gate": 0.0, "choice": 0.0, "votes": 0.0, "number_sigma": 0.0},  # the answers' tokens alone
+        "data": {
+            "sources": _sources(given), "train_clips": 0, "val_clips": 0, "slip_share": 0.0, "box_jitter": 0.0,
+        },
+        "loss": {"gate": 0.0, "choice": 0.0, "votes": 0.0, "number_sigma": 0.0, "template": 1.0},  # the answers alone
+        "trainer": {},
     }  # fmt: skip
     for path, place in TRANSLATED.items():
         if path in given and not (path == "warmup_steps" and not given[path] and "warmup_ratio" in given):

@@ -170,7 +170,10 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                     f"The prompt has {int(image_slots.sum())} image tokens but no frames were given",
                     "Pass pixel_values",
                 )
-            return (embeddings + self._touch()) if self._learns_now() else embeddings, None
+            if not self._learns_now():
+                return embeddings, None
+            zero, selection = self._touch()
+            return embeddings + zero, selection
         tokens = self._visual_tokens(features)
         context = self._context(input_ids, len(tokens), features)
         k = self._tokens_per_frame(image_slots, len(context.frame_rows))
@@ -181,16 +184,16 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def _learns_now(self) -> bool:
         return self.training and torch.is_grad_enabled()
 
-    def _touch(self) -> Tensor:
-        """Zero, by way of tower, selector and projector on a blank frame.
+    def _touch(self) -> tuple[Tensor | float, Selection | None]:
+        """Zero, by way of tower, selector and projector on a blank frame, and the selection from it.
 
         Where weights are sharded over processes, all must pass through the same modules in the same order: one whose
         batch is text alone would leave the others waiting for its part of the tower.
         """
         side = self.config.image_size
         blank = torch.zeros(1, 3, side, side, device=self.device, dtype=self.vision_dtype)
-        visual, _ = self.select_tokens(self._visual_tokens({"pixel_values": blank}), None, None)
-        return 0.0 * visual.sum()
+        visual, selection = self.select_tokens(self._visual_tokens({"pixel_values": blank}), None, None)
+        return 0.0 * visual.sum(), selection
 
     def _touch_parts(self) -> Tensor | float:
         """Zero, by way of every parameter that learns between tower and language model.

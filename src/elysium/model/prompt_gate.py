@@ -60,7 +60,7 @@ class PromptGate(nn.Module):
         seen = self.look(tokens)  # in half precision under autocast, as the words are read
         word_logits = self._word_logits(seen, context)
         with full_precision(tokens):
-            return self._judge(tokens, seen.float(), word_logits, context)
+            return self._judge(tokens, seen.to(tokens.dtype), word_logits, context)
 
     def _judge(self, tokens: Tensor, seen: Tensor, word_logits: Tensor, context: PromptContext) -> GateResult:
         """Steps 3 and 4 of the head of this file."""

@@ -70,8 +70,9 @@ class Collator:
         """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L): 0..100 where the label
         is a number of a box, else WORD or TEMPLATE; ``vision_features`` (U, D) or ``pixel_values`` (U, 3, S, S) of the
         different frames and ``frame_ids`` (F,), absent in a batch without frames; regions, queries; ``gate_targets``
-        (F, N), ``gate_boxes`` (F, 4); of the R things with a name, ``named_boxes`` (R, 4) in the frames
-        ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with IGNORED.
+        (F, N), NaN in frames without labels, and ``gate_boxes`` (F, 4); of the R things with a name, ``named_boxes``
+        (R, 4) in the frames ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with
+        IGNORED.
 
         A packed ``attention_mask`` is (B, 1, L, L), true where a token sees another. ``ids``, ``dropped_frames`` and
         ``skipped`` are what samples say of themselves, in lists.
@@ -124,7 +125,7 @@ class Collator:
     def _frames(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
         """What is seen, once for each sequence; of its things, the gate is to keep all, and to box the first."""
         firsts = [group[0] for group in groups]
-        targets = [torch.stack([gate_targets(torch.from_numpy(s.boxes), self.grid) for s in group]) for group in groups]
+        targets = [torch.stack([self._targets(sample) for sample in group]) for group in groups]
         return {
             **self._shared_frames(firsts),
             "frame_counts": torch.tensor([len(s.boxes) for s in firsts]),
@@ -132,9 +133,14 @@ class Collator:
             "gate_boxes": torch.from_numpy(np.concatenate([s.boxes for s in firsts])),
         }
 
+    def _targets(self, sample: Sample) -> Tensor:
+        """(n, N), NaN where it is not known what lies where."""
+        targets = gate_targets(torch.from_numpy(sample.boxes), self.grid)
+        return targets if sample.labelled else torch.full_like(targets, float("nan"))
+
     def _shared_frames(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Features or pixels of every frame once, and ``frame_ids`` (F,) of all samples' frames."""
-        places: dict[tuple[int, int], int] = {}
+        places: dict[tuple[str, int, int], int] = {}
         frames: list[NDArray[Any]] = []
         ids = []
         for sample in samples:

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from elysium.data.synth import ClipGenerator, SynthClip
+from elysium.errors import InputError
 from elysium.files import atomic_path, atomic_write_text, ensure_folder
 from elysium.model import ElysiumForConditionalGeneration, ElysiumImageProcessor
 from elysium.training.sources import ClipLabels, ObjectLabel
 
 SHARD_CLIPS = 100
+MADE_BY = "made_by.json"
 _ENCODE_BATCH = 8  # measured: the fastest batch for a small convolutional tower on two cores
 
 
@@ -63,13 +65,16 @@ Encode = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 def render_cache(
-    folder: Path, num_clips: int, make_generator: Callable[[], ClipGenerator], encode: Encode
-) -> FeatureCache:
+    folder: Path, num_clips: int, make_generator: Callable[[], ClipGenerator], encode: Encode,
+    about: dict[str, Any] | None = None,
+) -> FeatureCache:  # fmt: skip
     """Render and encode the shards that are missing in ``folder``, or too short; returns the cache.
 
-    The generator is only made if any is.
+    The generator is only made if any is. ``about``: what the clips are made by, written beside them; raises InputError
+    if clips are there that were made by something else.
     """
     ensure_folder(folder)
+    _check_made_by(folder, about)
     starts = range(0, num_clips, SHARD_CLIPS)
     wanted = {number: min(SHARD_CLIPS, num_clips - start) for number, start in enumerate(starts)}
     missing = {shard: count for shard, count in wanted.items() if _num_clips(folder, shard) < count}
@@ -82,6 +87,18 @@ def render_cache(
             np.save(file, encoded.reshape(len(clips), -1, *encoded.shape[1:]))
         atomic_write_text(_label_path(folder, shard), json.dumps([_to_json(clip) for clip in clips]))
     return FeatureCache(folder, num_clips)
+
+
+def _check_made_by(folder: Path, about: dict[str, Any] | None) -> None:
+    path = folder / MADE_BY
+    if about is None or (not path.exists() and _label_path(folder, 0).exists()):
+        return  # clips of a version that did not write this down
+    if path.exists() and (made := json.loads(path.read_text(encoding="utf-8"))) != json.loads(json.dumps(about)):
+        changed = ", ".join(key for key in about if made.get(key) != about[key])
+        raise InputError(
+            f"{folder} holds clips that were made with another {changed}", "Name another data.cache_dir, or remove it"
+        )
+    atomic_write_text(path, json.dumps(about) + "\n")
 
 
 def _num_clips(folder: Path, shard: int) -> int:
@@ -97,8 +114,8 @@ def tower_encoder(model: ElysiumForConditionalGeneration, image_processor: Elysi
     @torch.inference_mode()
     def encode(frames: NDArray[np.uint8]) -> NDArray[np.float16]:
         parts = [frames[i : i + _ENCODE_BATCH] for i in range(0, len(frames), _ENCODE_BATCH)]
-        encoded = [model.encode_frames(image_processor(list(part))["pixel_values"]).half() for part in parts]
-        return torch.cat(encoded).numpy()
+        pixels = (image_processor(list(part))["pixel_values"].to(model.device) for part in parts)
+        return torch.cat([model.encode_frames(part).half().cpu() for part in pixels]).numpy()
 
     return encode
 

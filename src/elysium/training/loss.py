@@ -28,11 +28,16 @@ def part_counts(batch: Mapping[str, Any]) -> Tensor:
     of_answers = [(kept & kind).sum() for kind in (values >= 0, values == WORD, values == TEMPLATE)]
     frames = there = things = torch.zeros_like(of_answers[0])
     if "gate_boxes" in batch:
-        frames = frames + len(batch["gate_boxes"])
+        frames = labelled(batch["gate_targets"]).sum()
         there = (batch["gate_targets"].sum(dim=1) > 0).sum()
     if "name_labels" in batch:
         things = things + len(batch["name_labels"])
     return torch.stack([*of_answers, frames, there, there, things]).float()
+
+
+def labelled(gate_targets: Tensor) -> Tensor:
+    """(F,) whether it is known what lies where in a frame."""
+    return ~gate_targets.isnan().any(dim=1)
 
 
 def total(parts: Mapping[str, Tensor], weights: LossSection, shares: Tensor | None = None) -> Tensor:

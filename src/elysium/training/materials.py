@@ -57,20 +57,27 @@ class Materials:
         return sum(len(clips) for clips in (self.train, self.stills, *self.records) if clips is not None)
 
 
-def gather(config: TrainConfig, size_px: int, encode: Encode, validates: bool) -> Materials:
-    """Read the records and render the clips that are missing, frames ``size_px`` wide and high.
+def read_sources(data: DataSection, size_px: int) -> tuple[RecordClips, ...]:
+    """The records of every source, to be shown ``size_px`` wide and high."""
+    return tuple(RecordClips(source.annotations, source.images, size_px) for source in data.sources)
+
+
+def gather(
+    config: TrainConfig, records: tuple[RecordClips, ...], size_px: int, encode: Encode, validates: bool
+) -> Materials:
+    """Render the clips that are missing, frames ``size_px`` wide and high, and put them beside the records.
 
     Training and validation clips share no photo and, where a kind has enough, no cut-out.
     """
     cv2.setNumThreads(0)
     data = config.data
-    records = tuple(RecordClips(source.annotations, source.images, size_px) for source in data.sources)
 
     def cache(name: str, split: Split, clips: int, seed: int, synth: dict[str, Any]) -> FeatureCache:
         def generator() -> ClipGenerator:
             return clip_generator(data, split, seed, {"size_px": size_px, **synth})
 
-        return render_cache(data.cache_dir / name, clips, generator, encode)
+        about = {"split": split, "seed": seed, "size_px": size_px, "synth": synth, "assets": str(data.assets)}
+        return render_cache(data.cache_dir / name, clips, generator, encode, about)
 
     stills = {**data.synth, "num_frames": 1, **data.still_synth}
     return Materials(

@@ -34,7 +34,7 @@ from elysium.model.presets import nano_config, number_token_ids
 from elysium.training.collate import Collator
 from elysium.training.features import Encode, tower_encoder
 from elysium.training.loss import AnswerLoss
-from elysium.training.materials import Materials, gather, training_samples, validation_sets
+from elysium.training.materials import Materials, gather, read_sources, training_samples, validation_sets
 from elysium.training.run_log import LOG
 from elysium.training.samples import Sample
 from elysium.training.starting import (
@@ -46,12 +46,20 @@ from elysium.training.starting import (
     freeze,
     fresh_nano,
     given_start,
+    in_full_precision,
 )
-from elysium.training.stopping import StopGently, claim
+from elysium.training.stopping import StopGently, claim, refuse_changed
 from elysium.training.trainer import ElysiumTrainer, JsonLog
 from elysium.training.vocabulary import Vocabulary
 
 DONE = "training.json"  # in the folder of a finished model
+MOST_TOKENS = 1 << 20  # where a language model sets no limit
+_REFUSED = {
+    "load_best_model_at_end": "the curriculum ends with the last step",
+    "label_smoothing_factor": "numbers are softened by loss.number_sigma",
+    "auto_find_batch_size": "the curriculum is laid out for one size of batches",
+}
+_COUNTS = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
 
 
 def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
@@ -60,7 +68,10 @@ def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     stages = load_stages(config_path, overrides)
     arguments = [training_arguments(stage) for stage in stages]  # wrong ones are told before an hour of rendering
     for stage, options in zip(stages[:-1], arguments, strict=False):
-        if not (stage.output_dir / "final" / DONE).exists():
+        done = stage.output_dir / "final" / DONE
+        if done.exists():
+            refuse_changed(done, stage)
+        else:
             run_stage(stage, options)
     return run_stage(stages[-1], arguments[-1])
 
@@ -69,13 +80,15 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
     """Train one stage and return the folder of its model."""
     ensure_folder(config.output_dir)
     with arguments.main_process_first(desc="reading the output folder"):
-        last = claim(config, writes=arguments.should_save)
+        last = claim(config, arguments.world_size, writes=arguments.should_save)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     with not_cut_up():
         (model, processor), materials = prepare(config, arguments)
     freeze(model, config.model.learns, adapted=config.model.lora is not None)
     merge = adapt(config, model)
+    if not (arguments.deepspeed or arguments.fsdp):
+        in_full_precision(model)
     with counted_as_adapted(model, config):
         trainer = build_trainer(config, arguments, (model, processor), materials)
     train(trainer, config, last)
@@ -101,8 +114,9 @@ def prepare(config: TrainConfig, arguments: TrainingArguments) -> tuple[Start, M
         check_fits(config, start[0])
     size_px = nano_config(1).image_size if start is None else start[1].image_processor.image_size
     validates = arguments.eval_strategy != "no"
+    records = read_sources(config.data, size_px)
     with arguments.main_process_first(desc="rendering clips"):
-        materials = gather(config, size_px, encoder(config, start), validates)
+        materials = gather(config, records, size_px, encoder(config, start), validates)
     if start is None:
         with arguments.main_process_first(desc="training the tokenizer"):
             start = given_start(config) or fresh_nano(config, Vocabulary(materials.things()))
@@ -132,6 +146,7 @@ def encoder(config: TrainConfig, start: Start | None) -> Encode:
 
 def training_arguments(config: TrainConfig) -> TrainingArguments:
     """``config.trainer`` over our defaults. Raises InputError for what it cannot be."""
+    _check_trainer(config)
     report = "tensorboard" if is_tensorboard_available() else "none"
     options = {"report_to": report, "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
                "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
@@ -140,10 +155,32 @@ def training_arguments(config: TrainConfig) -> TrainingArguments:
             "trainer.max_steps is missing", "The curriculum needs the number of steps (or, for records alone, epochs)"
         )
     try:
-        return TrainingArguments(output_dir=str(config.output_dir), **options)
+        arguments = TrainingArguments(output_dir=str(config.output_dir), **options)
     except (TypeError, ValueError, ImportError) as error:
         told = str(error).replace("TrainingArguments.__init__() got an", "an").split("\n")[0]
         raise InputError(f"trainer: {told}", "Its keys are those of transformers' TrainingArguments") from error
+    if arguments.n_gpu > 1:
+        raise InputError(
+            f"There are {arguments.n_gpu} GPUs for one process",
+            "Start one for each: torchrun --nproc-per-node N -m elysium train ...; or set CUDA_VISIBLE_DEVICES=0",
+        )
+    return arguments
+
+
+def _check_trainer(config: TrainConfig) -> None:
+    """Raises InputError for values that TrainingArguments takes and that fail or mean nothing later."""
+    for key, reason in _REFUSED.items():
+        if config.trainer.get(key):
+            raise InputError(f"trainer.{key} does not go here: {reason}", "Leave it out")
+    for key in _COUNTS:
+        value = config.trainer.get(key, 1)
+        least = -1 if key == "max_steps" else 1
+        if type(value) is not int or value < least:
+            raise InputError(f"trainer.{key} is {value!r}", f"It must be a whole number, {least} or more")
+    for key in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
+        value = config.trainer.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise InputError(f"trainer.{key} is {value!r}", "It must be a number, 0 or more")
 
 
 def build_trainer(
@@ -159,7 +196,8 @@ def build_trainer(
         step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         arguments.max_steps = math.ceil(arguments.num_train_epochs * materials.num_clips() / step)
     marks = bool(processor.num_region_tokens)
-    most_tokens = config.data.max_tokens or model.config.text_config.max_position_embeddings
+    limit = getattr(model.config.text_config, "max_position_embeddings", None)
+    most_tokens = config.data.max_tokens or limit or MOST_TOKENS
     samples = training_samples(config, materials, arguments, marks, fits_into(collator, most_tokens))
     trainer = ElysiumTrainer(
         model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
@@ -221,6 +259,8 @@ def train(trainer: ElysiumTrainer, config: TrainConfig, last: str | None) -> Non
     trainer.add_callback(stop)
     try:
         trainer.train(resume_from_checkpoint=last)
+    except InputError as error:  # a loader's process sends its whole traceback, ours at the end
+        raise InputError(str(error).strip().rpartition("InputError: ")[2]) from error
     finally:
         stop.restore()
     if says:

@@ -182,5 +182,3 @@ def distinct(runs: Sequence[Run], paths: Sequence[Path]) -> list[Run]:
     return [
         run if names.count(run.name) == 1 else Run(str(path), run.stages) for run, path in zip(runs, paths, strict=True)
     ]
-
-

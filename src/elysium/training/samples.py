@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ class Sample:
     itself while it learns to continue: like ``answer``, but with some boxes misplaced. ``boxes`` (n, 4) in 0..1 with
     NaN: where the object is in each frame, for the gate. ``frame_keys``: equal keys of two samples mean the same
     frame, with the same features. ``names``: the words for the thing (its noun, its colour), for ``named_box`` (4,),
-    its box in the first frame or a part of that. ``id`` says where it comes from. ``dropped_frames``: how many it lost
-    because the sequence would have been too long, ``skipped``: clips passed over on the way to it, which could not be
-    read or did not fit at all.
+    its box in the first frame or a part of that. ``id`` says where it comes from, ``labelled`` whether it is known what
+    lies where. ``dropped_frames``: how many it lost because the sequence would have been too long, ``skipped``: clips
+    passed over on the way to it, which could not be read or did not fit at all.
     """
 
     task: Task
@@ -51,10 +52,11 @@ class Sample:
     boxes: NDArray[np.float32]
     region: NDArray[np.float64] | None
     query: str | None
-    frame_keys: tuple[tuple[int, int], ...]
+    frame_keys: tuple[tuple[str, int, int], ...]
     names: tuple[str, ...]
     named_box: NDArray[np.float32]
     id: str = ""
+    labelled: bool = True
     index: int = 0
     dropped_frames: int = 0
     skipped: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ class _Clip:
     """The frames that a sample is about, and where they come from."""
 
     frames: NDArray[Any]
-    keys: tuple[tuple[int, int], ...]
+    keys: tuple[tuple[str, int, int], ...]
     id: str
 
 
@@ -79,7 +81,7 @@ class _Shown:
 
     def clip(self, picked: NDArray[np.int64]) -> _Clip:
         """Its frames ``picked``, read."""
-        keys = tuple((self.number, int(frame)) for frame in picked)
+        keys = tuple((self.source, self.number, int(frame)) for frame in picked)
         told = f"{self.source}[{self.number}] frames {picked.tolist()}"
         return _Clip(np.asarray(self.frames[picked]), keys, told)
 
@@ -172,7 +174,7 @@ class SampleDataset(Dataset[Sample]):
         return sample
 
     def _frames(self, index: int) -> int:
-        progress = (index + 0.5) / self.num_samples
+        progress = (index // self.batch_size * self.batch_size + 0.5) / self.num_samples  # the same in a whole batch
         phase = next(phase for phase in self.phases if progress <= phase.until)
         if phase.min_frames is None:
             return phase.frames
@@ -194,11 +196,14 @@ class SampleDataset(Dataset[Sample]):
         """A sample about the clip and the frames that ``group_rng`` gives to the whole group, and what ``rng``
         draws."""
         clips = self.stills if self.stills is not None and trial.num_frames == 1 else self.clips
+        group = trial.index // self.asked.group_size
         number = int(group_rng.integers(len(clips)))
+        if trial.attempt < _TRIES:  # every clip once before any comes again
+            number = int(shuffled(len(clips), self.seed, group // len(clips))[group % len(clips)])
         frames, labels = clips[number]
         shown = _Shown(clips.name, number, frames)
         if labels.chats:
-            return self._chat(rng, shown, labels, trial) if task is Task.VIDEO_QA else None
+            return self._chat(rng, shown, labels, trial)
         from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
         picked = draw_frames(group_rng, len(frames), trial.num_frames, from_start, self.asked.max_interval)
         picked = picked[: trial.most_frames]
@@ -223,7 +228,7 @@ class SampleDataset(Dataset[Sample]):
         prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, question if len(picked) else None,
-            clip.keys, (), np.zeros(4, np.float32), clip.id,
+            clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False,
         )  # fmt: skip
 
     def _question(
@@ -302,6 +307,12 @@ class MixedSamples(Dataset[Sample]):
         batch = index // self.parts[0].batch_size
         part = np.random.default_rng((self.seed, 3, batch)).choice(len(self.parts), p=self.shares)
         return self.parts[int(part)][index]
+
+
+@lru_cache(maxsize=8)
+def shuffled(count: int, seed: int, turn: int) -> NDArray[np.int64]:
+    """0..count-1 in the order of the ``turn``-th time through them."""
+    return np.random.default_rng((seed, 6, turn)).permutation(count)
 
 
 def names(item: ObjectLabel) -> tuple[str, ...]:

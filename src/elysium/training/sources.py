@@ -22,6 +22,7 @@ from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
 
 _BOX_MARK = "<box>"
+_ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
 _FRAME_MARKS = ("<image>", "<video>")
 
 
@@ -87,7 +88,7 @@ def _read(path: str, size_px: int) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             scaled = image.convert("RGB").resize((size_px, size_px), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise what they like on broken files
         raise SourceError(f"Cannot read the image {path}", "Mend it, or take its record away") from error
     return np.asarray(scaled)
 
@@ -155,7 +156,9 @@ def _object(record: Record) -> ObjectLabel:
 
 def rounds(record: Record) -> tuple[tuple[str, str], ...]:
     """Questions and answers of a chat, frame marks taken out and ``<box>`` marks filled in."""
-    turns = record.vqa or []
+    turns = [turn for turn in record.vqa or [] if turn.from_ in (*_ASKING, *_ANSWERING)]
+    if any(turn.from_ not in (_ANSWERING if number % 2 else _ASKING) for number, turn in enumerate(turns)):
+        raise InputError(f"The chat {record.id!r} does not go from human to gpt and back", "Mend its turns (from)")
     pairs = zip(turns[::2], turns[1::2], strict=False)
     boxes = iter(record.box or [])
     texts = [(_filled(question, boxes), _filled(answer, boxes)) for question, answer in pairs]

@@ -79,8 +79,22 @@ def check_fits(config: TrainConfig, model: ElysiumForConditionalGeneration) -> N
             "questions cannot share kept tokens",
             "Leave packing out, or train with another gate (mlp, legacy, uniform)",
         )
+    attention = model.language_model.config._attn_implementation
+    if config.data.packing and attention != "sdpa":
+        raise InputError(f"data.packing needs attention by sdpa, not {attention}", "Leave packing out")
+    names = [name for name, _ in model.named_parameters()]
+    for start in config.model.learning_rates:
+        _check_beginning("model.learning_rates", start, names)
     if config.model.tower_learns and config.muon_lr:
         raise InputError("muon_lr is meant for a frozen tower", "Leave muon_lr out, or vision out of model.learns")
+
+
+def in_full_precision(model: nn.Module) -> None:
+    """What learns in float32: small updates of bfloat16 weights are rounded away. (DeepSpeed keeps such copies
+    itself.)"""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | None, adapted: bool = False) -> None:
@@ -90,15 +104,19 @@ def freeze(model: ElysiumForConditionalGeneration, learns: tuple[str, ...] | Non
     """
     names = [name for name, _ in model.named_parameters()]
     for start in learns or ():
-        if not any(name.startswith(start) for name in names):
-            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
-            raise InputError(f"model.learns: no parameter begins with {start!r}", f"The parts are {parts}")
+        _check_beginning("model.learns", start, names)
     for name, parameter in model.named_parameters():
         wanted = not name.startswith("vision.") if learns is None else name.startswith(learns)
         if adapted and name.startswith("language_model."):
             wanted = False
         if parameter.is_floating_point():
             parameter.requires_grad_(wanted)
+
+
+def _check_beginning(key: str, start: str, names: list[str]) -> None:
+    if not any(name.startswith(start) for name in names):
+        parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+        raise InputError(f"{key}: no parameter begins with {start!r}", f"The parts are {parts}")
 
 
 def adapt(config: TrainConfig, model: ElysiumForConditionalGeneration) -> Callable[[], nn.Module]:
@@ -173,5 +191,6 @@ def _four_bit() -> Any:
 
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules=["vision", "selector", "projector", "lm_head"],
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["vision", "selector", "projector", "annotation", "lm_head"],
     )  # fmt: skip

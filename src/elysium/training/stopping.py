@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ from elysium.errors import InputError
 from elysium.files import atomic_write_text
 
 CONFIG = "run_config.json"
+PROCESSES = "processes"
 
 
 class StopGently(TrainerCallback):
@@ -38,6 +40,10 @@ class StopGently(TrainerCallback):
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loader = kwargs.get("train_dataloader")
+        loader = getattr(loader, "base_dataloader", loader)
+        if loader is not None:
+            loader.worker_init_fn = _Deaf(loader.worker_init_fn)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -66,35 +72,59 @@ class StopGently(TrainerCallback):
         print("stopping after this step; once more stops at once", flush=True)
 
 
-def claim(config: TrainConfig, writes: bool = True) -> str | None:
+class _Deaf:
+    """Begins a loader's process: signals that a whole group gets are for its parent, who would miss it."""
+
+    def __init__(self, begin: Any) -> None:
+        self.begin = begin
+
+    def __call__(self, worker: int) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if self.begin is not None:
+            self.begin(worker)
+
+
+def claim(config: TrainConfig, num_processes: int = 1, writes: bool = True) -> str | None:
     """The checkpoint to go on from, None in a new folder; the configuration is written down beside it if ``writes``.
+
+    The number of processes belongs to it: which samples are done, and which are due, depends on it.
 
     Raises InputError that lists what differs if the checkpoint is of another configuration.
     """
     path, last = config.output_dir / CONFIG, get_last_checkpoint(str(config.output_dir))
     values = json.loads(config.model_dump_json())
     if last and path.is_file():
-        before, now = flat(_as_written_today(path)), flat(values)
-        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        if changed:
-            told = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
-            raise InputError(
-                f"{config.output_dir} was begun with another configuration: {told}",
-                f"Choose another output_dir, or take {path} away to go on all the same",
-            )
+        remedy = f"Choose another output_dir, or take {path} away to go on all the same"
+        _refuse_changed(path, values, num_processes, remedy)
     if writes:
-        atomic_write_text(path, json.dumps(values, indent=2) + "\n")
+        atomic_write_text(path, json.dumps({**values, PROCESSES: num_processes}, indent=2) + "\n")
     return last
+
+
+def refuse_changed(done: Path, config: TrainConfig) -> None:
+    """Raises InputError if a finished stage, whose configuration is in ``done``, had another than ``config``."""
+    values = json.loads(config.model_dump_json())
+    _refuse_changed(done, values, None, f"Choose another output_dir, or take {done.parent} away to train it again")
+
+
+def _refuse_changed(path: Path, values: dict[str, Any], num_processes: int | None, remedy: str) -> None:
+    before, now = _as_written_today(path), flat(values)
+    if num_processes is not None and PROCESSES in before:
+        now[PROCESSES] = num_processes
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        told = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
+        raise InputError(f"{path.parent} was begun with another configuration: {told}", remedy)
 
 
 def _as_written_today(path: Path) -> dict[str, Any]:
     """A configuration that was written down, keys that have come since at their defaults."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    try:
+    number = {PROCESSES: values.pop(PROCESSES)} if PROCESSES in values else {}
+    with suppress(ValidationError):  # a key that is gone will be among the differences
         values = json.loads(TrainConfig.model_validate(values).model_dump_json())
-    except ValidationError:
-        pass  # a key that is gone will be among the differences
-    return values
+    return flat(values) | number
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

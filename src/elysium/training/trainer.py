@@ -29,7 +29,16 @@ from elysium.errors import InputError, TrainingError
 from elysium.files import atomic_write_text
 from elysium.model.modeling import ElysiumOutput
 from elysium.training.collate import IGNORED
-from elysium.training.loss import PARTS, AnswerLoss, GateLoss, gate_parts, name_loss, part_counts, total
+from elysium.training.loss import (
+    PARTS,
+    AnswerLoss,
+    GateLoss,
+    gate_parts,
+    labelled,
+    name_loss,
+    part_counts,
+    total,
+)
 from elysium.training.optimizer import MuonAdamW, part_groups
 from elysium.training.validation import Validation
 
@@ -54,7 +63,7 @@ class ElysiumTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the shares of micro-batches
         self.told: Counter[str] = Counter()
-        self._sums: dict[str, tuple[Tensor | float, float]] = {}
+        self._sums: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._staging: str | None = None
         self._scored: int | None = None  # the step of the last validation: the last step would have two
         self._scalars = widened_scalars(self.model) if self.shards else frozenset()
@@ -109,7 +118,7 @@ class ElysiumTrainer(Trainer):
         return batches, self.accelerator.reduce(counts, reduction="sum")
 
     def _count_troubles(self, batch: dict[str, Any]) -> None:
-        """Take out of a batch what is said about it, and remember what went wrong."""
+        """Remember what went wrong on the way to a batch."""
         self.told["dropped_frames"] += sum(batch["dropped_frames"])
         self.told["skipped_clips"] += len(batch["skipped"])
 
@@ -121,6 +130,10 @@ class ElysiumTrainer(Trainer):
         shares = None
         if num_items_in_batch is not None:  # the mean over processes follows, so each counts for all
             shares = self.accelerator.num_processes * counts / num_items_in_batch.clamp_min(1)
+        if not parts:
+            raise InputError(
+                "A batch holds nothing to learn from: no answers are taught, and no boxes known", "Mix tracks in"
+            )
         loss = total(parts, self.config.loss, shares)
         if not bool(torch.isfinite(loss)):
             self._refuse(loss, parts, inputs["ids"])
@@ -156,10 +169,7 @@ class ElysiumTrainer(Trainer):
         if output.name_logits is not None and names is not None:
             parts["names"] = name_loss(output.name_logits, names)
         if output.selector_logits is not None and taught.selects:
-            seen = GateLoss(
-                output.selector_logits, output.votes, output.voted_box, batch["gate_targets"], batch["gate_boxes"]
-            )
-            parts |= gate_parts(seen)
+            parts |= _of_gate(output.selector_logits, output, batch)
         if output.logits is not None:
             parts |= self.answer_loss(output.logits, batch["labels"][:, places], batch["number_values"][:, places])
         return parts, output
@@ -167,7 +177,7 @@ class ElysiumTrainer(Trainer):
     def _remember(self, parts: Mapping[str, Tensor], counts: Tensor) -> None:
         """Sum up the parts until they are logged; a part that a batch does not have does not count."""
         for name, part in parts.items():
-            there = float(counts[PARTS.index(name)] > 0)
+            there = (counts[PARTS.index(name)] > 0).float()
             value, seen = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (value + part.detach().float() * there, seen + there)
 
@@ -254,6 +264,15 @@ class ElysiumTrainer(Trainer):
             shutil.rmtree(home / STAGING, ignore_errors=True)
             keep_last(home, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
+
+
+def _of_gate(logits: Tensor, output: ElysiumOutput, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What the gate is taught by the frames of which it is known what lies where; ``logits`` (F, N) are its own."""
+    known = labelled(batch["gate_targets"]) if "gate_targets" in batch else None
+    if known is None or not bool(known.any()):  # every process goes through the gate; this batch counts for nothing
+        return dict.fromkeys(("gate", "choice", "votes"), 0.0 * logits.sum())
+    votes, box = (None if value is None else value[known] for value in (output.votes, output.voted_box))
+    return gate_parts(GateLoss(logits[known], votes, box, batch["gate_targets"][known], batch["gate_boxes"][known]))
 
 
 def widened_scalars(model: nn.Module) -> frozenset[str]:

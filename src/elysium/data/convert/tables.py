@@ -37,6 +37,8 @@ def read_table(root: Path, labels: str = LABELS) -> Iterator[Record]:
     tracks: dict[tuple[str, str, str], _Boxes] = {}
     for number, row in _rows(root / labels):
         key = (row["clip"], row["object"], row.get("track") or "")
+        if not row["object"]:
+            raise InputError(f"{root / labels}, line {number}: no words for the object", "Write what it is called")
         boxes = tracks.setdefault(key, {})
         if row["frame"] in boxes:
             raise InputError(
@@ -67,8 +69,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 )
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror or error}", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8", "Save it as UTF-8.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not CSV in UTF-8: {error}", "Save it as that.") from error
 
 
 def _box(path: Path, number: int, row: dict[str, str]) -> tuple[float, float, float, float]:
@@ -85,14 +87,22 @@ def _box(path: Path, number: int, row: dict[str, str]) -> tuple[float, float, fl
 
 def _record(root: Path, clip: str, words: str, track: str, boxes: _Boxes) -> Record:
     folder = root / clip
-    if not clip or ".." in Path(clip).parts or not folder.is_dir():
+    if not clip or Path(clip).is_absolute() or ".." in Path(clip).parts or not folder.is_dir():
         raise SourceError(f"{root / LABELS} names the clip {clip!r}, and {folder} is no folder", "Check the path.")
     files = image_files(folder)
     strangers = sorted(set(boxes) - {file.name for file in files})
     if strangers:
         raise InputError(f"{root / LABELS}: {folder} has no frame {strangers[0]!r}", "Write the file's name.")
     size = _size(files[0])
-    normalised: list[Box | None] = [_within(boxes[file.name], size) if file.name in boxes else None for file in files]
+    normalised = [_within(boxes[file.name], size) if file.name in boxes else None for file in files]
+    outside = [
+        file.name for file, box in zip(files, normalised, strict=True) if box and (box[0] >= box[2] or box[1] >= box[3])
+    ]
+    if outside:
+        raise InputError(
+            f"{root / LABELS}: the box of {words!r} in {clip}/{outside[0]} lies outside of the frame",
+            f"Frames are {size[0]} x {size[1]} pixels; take the line away if it is out of sight",
+        )
     absent = [box is None for box in normalised]
     return Record(
         source=root.name, id="/".join(part for part in (clip, words, track) if part), vid=clip, metadata={},
