@@ -180,6 +180,14 @@ def test_a_cache_of_another_tower_is_refused(workshop, tmp_path):
         recipe.run(path, [f"output_dir={tmp_path}", *model, "muon_lr=0"])
 
 
+def test_clips_made_by_something_else_are_refused(workshop, tmp_path):
+    path, out = workshop("whole")
+    if not (out / "final").exists():
+        recipe.run(path)
+    with pytest.raises(InputError, match="train holds clips that were made with another synth"):
+        recipe.run(path, [f"output_dir={tmp_path}", "data.synth.max_objects=3"])
+
+
 def test_muon_takes_matrices_and_survives_a_save():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Linear(16, 4))

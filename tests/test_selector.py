@@ -60,6 +60,19 @@ def test_straight_through_keeps_values_and_gives_gradients():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.gate.mlp[0].parameters())
 
 
+def test_straight_through_scales_notes_as_it_scales_tokens():
+    """The derivative by a token's logit is that of scaling all that is known of it, features and note alike."""
+    module = selector(noise=0.0, annotate=True).train()
+    chosen = module(torch.randn(1, N, C), N)
+    by_tokens, by_notes = torch.randn(N, C), torch.randn(N, module.note_size)
+    gain = (chosen.tokens[0] * by_tokens).sum(1) + (chosen.notes[0] * by_notes).sum(1)
+    chosen.logits.retain_grad()
+    gain.sum().backward()
+    share, value = chosen.logits[0].softmax(dim=0).detach(), gain.detach()
+    expected = N * share * (value - (share * value).sum())
+    assert torch.allclose(chosen.logits.grad[0], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_noise_explores_in_training_only():
     module, tokens = selector(noise=5.0), torch.randn(1, N, C)
     assert torch.equal(module(tokens).indices, module(tokens).indices)

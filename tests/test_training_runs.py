@@ -1,7 +1,12 @@
 """Whole runs of a tiny model on records: resuming, low-rank adapters, parts with rates of their own, bad inputs."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,12 +14,17 @@ import torch
 from safetensors.torch import load_file
 
 from elysium.cli.main import main
+from elysium.config import DataSection, Phase
+from elysium.config_files import load_stages
+from elysium.data.records import Record
 from elysium.errors import InputError, TrainingError
 from elysium.inference.pipelines import Elysium
 from elysium.model import ElysiumForConditionalGeneration
 from elysium.training import recipe
 from elysium.training.optimizer import part_groups, rate_of
 from elysium.training.samples import SampleDataset
+from elysium.training.sources import RecordClips, rounds
+from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer
 from training_kit import log_lines, losses, source, write_chats, write_config, write_lines, write_model, write_records
@@ -123,7 +133,7 @@ def test_micro_batches_add_up_to_the_batch(made, tmp_path):
     for step, loss in losses(tmp_path / "one").items():
         assert losses(tmp_path / "two")[step] == pytest.approx(loss, rel=1e-5), step
     first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
+    assert all(torch.allclose(first[name], second[name], rtol=2e-3, atol=1e-4) for name in first)
 
 
 def test_gradient_checkpointing_changes_nothing(made, tmp_path):
@@ -306,3 +316,122 @@ def test_epochs_count_records(made, tmp_path):
 def test_wrong_trainer_keys_are_said(made, tmp_path):
     with pytest.raises(InputError, match="trainer: an unexpected keyword argument 'learning_rates'"):
         recipe.run(configuration(made, tmp_path / "run.yaml", trainer={"learning_rates": 1}))
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"max_steps": 2.5}, r"trainer\.max_steps is 2\.5. It must be a whole number"),
+    ({"per_device_train_batch_size": 0}, r"per_device_train_batch_size is 0. It must be a whole number, 1 or more"),
+    ({"gradient_accumulation_steps": "two"}, r"gradient_accumulation_steps is 'two'"),
+    ({"learning_rate": "fast"}, r"learning_rate is 'fast'. It must be a number"),
+    ({"load_best_model_at_end": True}, r"load_best_model_at_end does not go here: the curriculum ends with the last"),
+    ({"max_steps": None}, r"trainer\.max_steps is None"),
+])  # fmt: skip
+def test_trainer_values_that_would_fail_later_are_said_first(made, tmp_path, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        recipe.run(configuration(made, tmp_path / "run.yaml", trainer=options))
+
+
+def test_a_rate_for_no_part_is_said(made, tmp_path):
+    path = configuration(made, tmp_path / "run.yaml", model={"learning_rates": {"tower": 0.1}})
+    with pytest.raises(
+        InputError, match=r"model\.learning_rates: no parameter begins with 'tower'. The parts are vision"
+    ):
+        recipe.run(path)
+
+
+def test_an_epoch_shows_every_clip_once(tmp_path):
+    """Seven clips, one question about each; the second time through in another order."""
+    clips = RecordClips(write_records(tmp_path, videos=7, things=1), tmp_path, size_px=14)
+    asked = DataSection(tasks={"SOT": 1.0})
+    data = SampleDataset(clips, 14, 1, (Phase(until=1.0, frames=2),), asked, seed=3, region_mark=False)
+    order = [data[index].frame_keys[0][1] for index in range(14)]
+    assert sorted(order[:7]) == sorted(order[7:]) == list(range(7)) and order[:7] != order[7:]
+
+
+def test_what_learns_is_in_float32_and_the_rest_as_it_was(made, tmp_path, monkeypatch):
+    seen = {}
+
+    def notes(self, *args, **kwargs):
+        seen.update({name: (p.dtype, p.requires_grad) for name, p in self.model.named_parameters()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ElysiumTrainer, "train", notes)
+    model = {"dtype": "bfloat16", "learns": ["projector"], "lora": {"r": 2, "targets": ["q_proj"]}}
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(configuration(made, tmp_path / "run.yaml", model=model))
+    assert {dtype for dtype, learns in seen.values() if learns} == {torch.float32}
+    frozen = {dtype for name, (dtype, learns) in seen.items() if not learns and name.startswith("language_model")}
+    assert frozen == {torch.bfloat16}
+
+
+def test_frames_without_labels_teach_the_gate_nothing(made, tmp_path):
+    """A chat does not say where things are, which is not to say that there are none."""
+    folder = tmp_path / "chats"
+    shutil.copytree(made[1].parent / "v0", folder / "v0")
+    path = write_config(
+        tmp_path / "run.yaml", model={"path": made[0]}, loss={"gate": 1.0},
+        data={"sources": [source(write_chats(folder, "v0/0.png"))]},
+    )  # fmt: skip
+    recipe.run(path)
+    lines = [line for line in log_lines(tmp_path / "run") if "loss" in line]
+    assert len(lines) == 4
+    assert all(
+        line["loss"] == pytest.approx(line["loss_words"], rel=1e-3) and "loss_gate" not in line for line in lines
+    )
+
+
+def test_turns_of_a_chat_are_paired_by_who_speaks(tmp_path):
+    turns = [("system", "be nice"), ("human", "what is it"), ("gpt", "a dog")]
+    record = Record(id=1, frames=[], vqa=[{"from": who, "value": text} for who, text in turns])
+    assert rounds(record) == (("what is it", "a dog"),)
+    with pytest.raises(InputError, match="does not go from human to gpt"):
+        rounds(Record(id=1, frames=[], vqa=[{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]))
+
+
+def test_another_number_of_processes_or_another_first_stage_is_refused(made, tmp_path, monkeypatch):
+    path = configuration(made, tmp_path / "run.yaml")
+    recipe.run(path)
+    kept = tmp_path / "run" / "run_config.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "processes": 2}))
+    with pytest.raises(InputError, match="processes was 2, is 1"):
+        recipe.run(path)
+    staged = configuration(made, tmp_path / "staged.yaml", stages=[{"name": "one"}, {"name": "two"}])
+    recipe.run(staged)
+    with pytest.raises(
+        InputError, match=r"one/final was begun with another configuration: seed was 0, is 5.*take .*final"
+    ):
+        recipe.run(staged, ["stages.0.seed=5"])
+
+
+def test_packing_needs_a_mask_that_attention_obeys(made, tmp_path):
+    model = ElysiumForConditionalGeneration.from_pretrained(made[0])
+    model.language_model.set_attn_implementation("eager")
+    asked = load_stages(configuration(made, tmp_path / "run.yaml", data={"packing": True}))[0]
+    with pytest.raises(InputError, match="packing needs attention by sdpa, not eager"):
+        check_fits(asked, model)
+
+
+def test_a_signal_to_the_whole_group_saves_despite_loader_processes(made, tmp_path):
+    """As a scheduler sends it: a loader's process must not die of it before its parent has saved."""
+    trainer = {"dataloader_num_workers": 1, "max_steps": 4000, "save_steps": 4000}
+    path = configuration(made, tmp_path / "run.yaml", trainer=trainer)
+    command = [sys.executable, "-m", "elysium", "train", str(path)]
+    with (tmp_path / "out.txt").open("w") as out:
+        run = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not ((tmp_path / "run" / "log.jsonl").exists() and len(losses(tmp_path / "run")) >= 3):
+        assert run.poll() is None and time.monotonic() < deadline, (tmp_path / "out.txt").read_text()[-2000:]
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGTERM)
+    assert run.wait(120) == 130, (tmp_path / "out.txt").read_text()[-2000:]
+    stopped = max(losses(tmp_path / "run"))
+    assert (tmp_path / "run" / f"checkpoint-{stopped}").is_dir() and stopped < 4000
+
+
+def test_a_broken_record_in_a_loader_process_is_told_in_one_sentence(made, tmp_path, capsys):
+    path = configuration(
+        made, tmp_path / "run.yaml", data={"max_tokens": 20}, trainer={"dataloader_num_workers": 1}
+    )  # fmt: skip
+    assert main(["train", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert "error: records: 100 clips in a row cannot be used" in told and "Traceback" not in told

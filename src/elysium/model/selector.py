@@ -101,18 +101,15 @@ class TSelector(nn.Module):
         if self.config.gate == "average":
             kept, indices, places = pool_cells(tokens, k, self.grid)
         else:
-            kept, indices = self._keep(tokens, result.logits, k)
+            indices = self._top_k(result.logits, k)
+            kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
             places = grid_centres(self.grid, indices.device)[indices]
         notes = self._notes(result, indices, places, context) if self.config.annotate else None
+        if self.training and torch.is_grad_enabled() and self.config.gate != "average":
+            factor = self._straight_through(result.logits, indices)
+            kept = kept * factor.to(kept.dtype)
+            notes = None if notes is None else notes * factor
         return Selection(kept, indices, result.logits, notes, result.votes, result.box, result.informed)
-
-    def _keep(self, tokens: Tensor, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The kept tokens (F, k, C) and their places (F, k)."""
-        indices = self._top_k(logits, k)
-        kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-        if self.training and torch.is_grad_enabled():
-            kept = kept * self._straight_through(logits, indices).to(kept.dtype)
-        return kept, indices
 
     def _gate_dtype(self) -> torch.dtype:
         parameter = next(self.gate.parameters(), None)
@@ -128,6 +125,12 @@ class TSelector(nn.Module):
         return order[:, :k].sort(dim=-1).values
 
     def _straight_through(self, logits: Tensor, indices: Tensor) -> Tensor:
+        """(F, k, 1) ones that pass gradients to the gate.
+
+        They must scale all that the language model gets of a token, its note included: were its features to grow alone,
+        they would drown the note of its place, and the gate would learn to avoid the very tokens that answers are read
+        off (measured: docs/selector.md).
+        """
         probability = logits.softmax(dim=-1).gather(1, indices) * indices.shape[1]
         return (1 + probability - probability.detach()).unsqueeze(-1)
 

@@ -8,6 +8,8 @@ Trainer's callbacks, and which configuration a folder belongs to. Does not know:
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import signal
 import threading
 from contextlib import suppress
@@ -37,13 +39,14 @@ class StopGently(TrainerCallback):
     def __init__(self) -> None:
         self.asked = False
         self._heard: set[int] = set()
+        self._over = multiprocessing.RawValue("b", 0)
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loader = kwargs.get("train_dataloader")
         loader = getattr(loader, "base_dataloader", loader)
         if loader is not None:
-            loader.worker_init_fn = _Deaf(loader.worker_init_fn)
+            loader.worker_init_fn = _Deaf(loader.worker_init_fn, self._over)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -61,7 +64,8 @@ class StopGently(TrainerCallback):
         self.restore()
 
     def restore(self) -> None:
-        """Signals do again what they did before."""
+        """Signals do again what they did before, in the loader's processes too."""
+        self._over.value = 1
         while self._before:
             signal.signal(*self._before.popitem())
 
@@ -73,16 +77,21 @@ class StopGently(TrainerCallback):
 
 
 class _Deaf:
-    """Begins a loader's process: signals that a whole group gets are for its parent, who would miss it."""
+    """Begins a loader's process: signals that a whole group gets are for its parent, who would miss the process; until
+    training is ``over``, when its end is asked for in the same way."""
 
-    def __init__(self, begin: Any) -> None:
-        self.begin = begin
+    def __init__(self, begin: Any, over: Any) -> None:
+        self.begin, self.over = begin, over
 
     def __call__(self, worker: int) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._hear)
         if self.begin is not None:
             self.begin(worker)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.over.value:
+            os._exit(1)
 
 
 def claim(config: TrainConfig, num_processes: int = 1, writes: bool = True) -> str | None:
