@@ -43,7 +43,7 @@ class LoraSection(_Strict):
     """
 
     r: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
+    alpha: int = Field(32, ge=1)
     dropout: Share = 0.05
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     four_bit: bool = False

@@ -190,7 +190,7 @@ class ElysiumTrainer(Trainer):
             logs.update({name: count for name, count in self.told.items() if count})
         super().log(logs, *args, **kwargs)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would spoil weights that ZeRO-3 puts together here for the next step
     def evaluate(self, eval_dataset: Any = None, **kwargs: Any) -> dict[str, float]:
         """Teacher-forced scores on validation clips, logged as ``val_<task>``, once a step."""
         if self._scored == self.state.global_step:
