@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,5 +38,6 @@ def train(
             "Install elysium with its extra: pip install -c constraints.txt '.[train]'",
         ) from error
     folder = run(config, overrides)
-    print(folder)
+    if os.environ.get("RANK", "0") == "0":  # a launcher gives each of its processes a number
+        print(folder)
     return common.DONE

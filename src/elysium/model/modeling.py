@@ -104,13 +104,6 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
-    def train(self, mode: bool = True) -> ElysiumForConditionalGeneration:
-        """A tower that does not learn stays in eval mode: its batch norms keep their statistics."""
-        super().train(mode)
-        if mode and not any(parameter.requires_grad for parameter in self.vision.parameters()):
-            self.vision.tower.eval()
-        return self
-
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
