@@ -1,8 +1,6 @@
 """Writes the figures of benchmarks/results/*.json into the documentation, between marks; no number is typed by hand.
 
     python benchmarks/document.py
-
-A mark is a pair of comments ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` in a Markdown file.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from elysium.files import atomic_write_text
+from pages import fill, table
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {
@@ -40,33 +38,13 @@ def main() -> None:
         "finetune": finetune(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        text = path.read_text(encoding="utf-8")
-        filled = text
-        for name, content in texts.items():
-            filled = between(filled, name, content)
-        if filled != text:
-            print(atomic_write_text(path, filled))
-
-
-def between(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` between the marks ``name``, if it has them."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    if begin not in text:
-        return text
-    head, _, rest = text.partition(begin)
-    return f"{head}{begin}\n{content.strip()}\n{end}{rest.partition(end)[2]}"
+        if fill(path, texts):
+            print(path)
 
 
 def result(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     return found
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def prose(*sentences: str) -> str:

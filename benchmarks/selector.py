@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import results
 import torch
 from torch import Tensor
@@ -42,7 +43,6 @@ SEEDS = (0, 1)
 TAUGHT = ("loss.gate=1.0", "loss.choice=0.5")
 VAL_SEED = 90_003
 BASE = "base/clips"  # the last of the stages
-MARKS = ("<!-- figures -->", "<!-- /figures -->")
 Scores = dict[str, dict[str, float | None]]
 
 
@@ -277,11 +277,11 @@ TABLES = (
 def table(figure: str, title: str, scores: dict[str, Scores], kept: Sequence[int]) -> str:
     """Markdown: the mean over seeds in per cent, and each seed in brackets."""
     names = list(dict.fromkeys(name.rpartition("-")[0] for name in scores))
-    lines = [f"| {title} | " + " | ".join(f"k = {k}" for k in kept) + " |", "|---" * (len(kept) + 1) + "|"]
+    rows = []
     for name in names:
         runs = [found for run_name, found in scores.items() if run_name.rpartition("-")[0] == name]
-        lines.append(f"| {name} | " + " | ".join(_cell([run[str(k)][figure] for run in runs]) for k in kept) + " |")
-    return "\n".join(lines)
+        rows.append([name, *(_cell([run[str(k)][figure] for run in runs]) for k in kept)])
+    return pages.table([title, *(f"k = {k}" for k in kept)], rows)
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -295,13 +295,6 @@ def _cell(values: Sequence[float | None]) -> str:
 def tables(scores: dict[str, Scores], kept: Sequence[int]) -> str:
     """All tables in Markdown."""
     return "\n\n".join(table(figure, title, scores, kept) for figure, title in TABLES)
-
-
-def fill(page: Path, text: str) -> None:
-    """Put ``text`` between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    atomic_write_text(page, f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
 
 
 def photos_alone(assets: Path | None, runs: Path) -> str:
@@ -361,7 +354,7 @@ def main() -> None:
     if not options.fast:
         store(options.runs, methods, exam, scores)
         if options.docs.exists():
-            fill(options.docs, text)
+            pages.fill(options.docs, {"figures": text})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -38,12 +37,12 @@ import numpy as np
 import results
 import torch
 import yaml
+from pages import fill, table
 from torch import Tensor
 from transformers.optimization import get_scheduler
 
 from elysium.config import TrainConfig
 from elysium.config_files import load_stages
-from elysium.files import atomic_write_text
 from elysium.training.loss import AnswerLoss, GateLoss, gate_parts, name_loss, total
 from elysium.training.starting import freeze, given_start
 
@@ -576,7 +575,7 @@ def tables(figures: Figures) -> dict[str, str]:
     """What the document says in figures, by name, in Markdown."""
     return {
         "about": about(figures),
-        "speed": speed_table(figures),
+        "training speed": speed_table(figures),
         "padding": padding_table(figures),
         "packing": packing_table(figures),
     }
@@ -615,7 +614,7 @@ def speed_table(figures: Figures) -> str:
         "largest difference of losses": [f"{case['largest_loss_difference']:.1g}" for case, _ in compared],
     }
     head = ["", "`smoke`", "`350m`", "`smoke`, the loop collates"]
-    return markdown(head, [[name, *cells] for name, cells in rows.items()])
+    return table(head, [[name, *cells] for name, cells in rows.items()])
 
 
 def spread(ratio: dict[str, float]) -> str:
@@ -627,7 +626,7 @@ def padding_table(figures: Figures) -> str:
         [PADDED[case], f"{row['batches']} of {row['of']}", f"{row['tokens']:,}", f"{row['padding']:.1%}"]
         for case, row in figures["padding"].items()
     ]
-    return markdown(["configuration", "batches of samples", "tokens", "padding"], rows)
+    return table(["configuration", "batches of samples", "tokens", "padding"], rows)
 
 
 def packing_table(figures: Figures) -> str:
@@ -636,22 +635,7 @@ def packing_table(figures: Figures) -> str:
         [name, *(f"{found[key][column]:.3g}" for column in ("tokens", "seconds", "cpu_seconds"))]
         for name, key in (("packed", "packed"), ("one sequence each", "unpacked"), ("ratio", "ratios"))
     ]
-    return markdown(["", "tokens a question", "seconds a question", "processor seconds a question"], rows)
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def fill(document: Path, parts: dict[str, str]) -> None:
-    """Put each table between its marks."""
-    text = document.read_text(encoding="utf-8")
-    for name, table in parts.items():
-        marks = f"<!-- {name} -->", f"<!-- /{name} -->"
-        between = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
-        text = between.sub(lambda _, ends=marks, inner=table: f"{ends[0]}\n\n{inner}\n\n{ends[1]}", text)  # type: ignore[misc]
-    atomic_write_text(document, text)
+    return table(["", "tokens a question", "seconds a question", "processor seconds a question"], rows)
 
 
 def asked() -> argparse.Namespace:

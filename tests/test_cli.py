@@ -61,8 +61,8 @@ class StandIn:
         tracks = tuple(recorder.finish() for recorder in recorders)
         return TrackResult(source.name, "nano", source.fps, source.resolution_wh, tracks, ("a warning",))
 
-    def describe(self, source: FrameSource, box: list[float], box_format: str = "xyxy") -> str:
-        return f"{len(list(source))} frames, {box_format} {box[0]:g}"
+    def describe(self, source: FrameSource, box: list[float], box_format: str, search_window: float | str) -> str:
+        return f"{len(list(source))} frames, {box_format} {box[0]:g}, {search_window}"
 
 
 @pytest.fixture
@@ -240,10 +240,10 @@ def test_folders_made_for_nothing_go_again(tmp_path: Path) -> None:
 
 def test_describe(here: Path, model: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "clip", "--box", "1,2,3,4", "--box", "5,6,7,8", "--box-format", "percent"]) == 0
-    assert capsys.readouterr().out == "8 frames, percent 1\n8 frames, percent 5\n"
-    assert main(["describe", "clip", "--box", "1,2,3,4", "--json", "--max-frames", "1"]) == 0
+    assert capsys.readouterr().out == "8 frames, percent 1, auto\n8 frames, percent 5, auto\n"
+    assert main(["describe", "clip", "--box", "1,2,3,4", "--json", "--max-frames", "1", "--search-window", "3"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["objects"] == [{"box": [1, 2, 3, 4], "description": "1 frames, xyxy 1"}]
+    assert said["objects"] == [{"box": [1, 2, 3, 4], "description": "1 frames, xyxy 1, 3.0"}]
 
 
 def test_describe_shows_as_many_frames_as_the_pipeline() -> None:

@@ -350,7 +350,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     vision, language = parts(tmp_path)
     layer = "vision_model.encoder.layers.0.mlp.fc1"
     change_weights(vision, lambda t: t.update({f"{layer}.bias": torch.zeros(3)}))
-    with pytest.raises(ModelError, match=r"tower do not fit .*: 1 mismatched \(.*layers\.0\.mlp\.fc1\.bias\)"):
+    told = r"tower do not fit .*: 1 mismatched \(.*layers\.0\.mlp\.fc1\.bias: \(3,\) instead of \(48,\)\)"
+    with pytest.raises(ModelError, match=told):
         compose(vision, language, selector=SELECTOR)
     change_weights(vision, lambda t: (t.pop(f"{layer}.bias"), t.update({f"{layer}.shift": torch.zeros(3)})))
     with pytest.raises(ModelError, match=r"1 missing \(.*fc1\.bias\); 1 unexpected \(.*fc1\.shift\)"):

@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tiny import tiny_model_and_processor
+from training_kit import log_lines
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -106,8 +107,7 @@ def launch(plan_file: Path, plan: list[dict[str, Any]]) -> Launched:
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if "loss" in line]
+    return [line for line in log_lines(folder) if "loss" in line]
 
 
 def furthest(folder: Path, other: Path) -> float:

@@ -34,6 +34,7 @@ LAYERS = {
     "elysium.exports": 2,
     "elysium.gif": 2,
     "elysium.model": 2,
+    "elysium.pretrained": 2,
     "elysium.evaluation": 2,
     "elysium.building": 2,
     "elysium.inference": 3,

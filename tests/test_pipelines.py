@@ -203,6 +203,19 @@ def test_describe_asks_about_the_box(scripted: Elysium, monkeypatch: pytest.Monk
     assert video.regions == image.regions == [(0, (0.1, 0.2, 0.3, 0.4))]
 
 
+def test_describe_looks_around_the_box(scripted: Elysium) -> None:
+    scripted.tracking = {"describe_window": 2.0}
+    scripted.describe(numbered_frames(3), [20, 20, 60, 40])
+    scripted.describe(numbered_frames(3), [20, 20, 60, 40], search_window=None)
+    near, whole = scripted.engine.requests  # type: ignore[attr-defined]
+    # 2 sqrt(40 20) = 56.6 around (40, 30), grown to whole pixels: 11, 1 to 69, 59
+    assert [frame.shape for frame in near.frames] == [(58, 58, 3)] * 3
+    assert "coordinates [16,33,84,67] in Frame 1." in near.prompt and near.regions == [(0, (0.16, 0.33, 0.84, 0.67))]
+    assert whole.frames[0].shape == (100, 200, 3) and "coordinates [10,20,30,40] in Frame 1." in whole.prompt
+    with pytest.raises(InputError, match="cannot hold the object"):
+        scripted.describe(numbered_frames(3), [20, 20, 60, 40], search_window=0.5)
+
+
 def test_ask_shows_frames_of_the_whole_video_and_the_question(scripted: Elysium, tiny: Elysium) -> None:
     scripted.ask(numbered_frames(46), " What color is the car? ")
     scripted.ask(numbered_frames(3), "What color is the car?", num_frames=2)

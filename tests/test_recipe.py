@@ -16,6 +16,7 @@ from elysium.training import features, materials, recipe
 from elysium.training.optimizer import MuonAdamW, is_matrix
 from elysium.training.starting import freeze
 from elysium.training.trainer import ElysiumTrainer
+from training_kit import losses
 
 CONFIG = """
 output_dir: {out}
@@ -52,11 +53,6 @@ def workshop(tmp_path_factory):
 def small_shards(monkeypatch):
     monkeypatch.setattr(features, "SHARD_CLIPS", 4)
     monkeypatch.setattr(materials, "VAL_SAMPLES", 8)
-
-
-def losses(folder) -> dict[int, float]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
 def test_a_run_makes_a_model_that_tracks(workshop):

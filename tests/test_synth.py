@@ -20,8 +20,9 @@ from elysium.data.synth import (
     questions,
     words,
 )
+from elysium.data.synth.close_up import close_up
 from elysium.data.synth.nouns import confusable, plain_noun, sprite_noun
-from elysium.data.synth.render import Layer, Look, compose, make_sprite, solid_box, warp
+from elysium.data.synth.render import Composed, Layer, Look, compose, make_sprite, solid_box, warp
 from elysium.errors import InputError, SourceError
 
 SMALL = SynthConfig(size_px=96, num_frames=6)
@@ -419,3 +420,51 @@ def test_a_single_picture_says_nothing_of_motion():
     generator = ClipGenerator(config, AssetLibrary(), seed=3)
     said = [e for i in range(40) for o in generator.generate(i).objects for e in (*o.expressions, o.description)]
     assert said and not any("moving" in text for text in said)
+
+
+class _Draw:
+    """A generator that draws the first thing, and a window of two box sizes."""
+
+    def choice(self, things):
+        return things[0]
+
+    def uniform(self, low, high):
+        return np.log(2.0)
+
+
+def test_a_close_up_shows_the_window_around_a_thing():
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    frames[0, 24:40, 24:40] = 255
+    frames[1, 24:40, 32:48] = 255  # it moves; the window stays
+    boxes = [[[24, 24, 40, 40], [32, 24, 48, 40]], [[40, 20, 56, 28]] * 2, [[0, 0, 10, 10]] * 2]
+    composed = Composed(frames, np.array(boxes, np.float32), np.full((3, 2), 0.8, np.float32))
+    near = close_up(_Draw(), composed, count=1)
+    assert near.frames.shape == frames.shape and near.frames.dtype == np.uint8
+    np.testing.assert_allclose(near.boxes[:2], [[[16, 16, 48, 48], [32, 16, 64, 48]], [[48, 8, 64, 24]] * 2])
+    assert np.isnan(near.boxes[2]).all()
+    np.testing.assert_allclose(near.seen, [[0.8, 0.8], [0.4, 0.4], [0, 0]], atol=1e-6)
+    for time in range(2):
+        rows, columns = np.nonzero(near.frames[time, :, :, 0] > 127)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found, near.boxes[0, time], atol=1)
+
+
+def test_a_close_up_wider_than_the_frame_changes_nothing():
+    box = np.array([[[10, 10, 50, 50]]], np.float32)
+    composed = Composed(np.zeros((1, 64, 64, 3), np.uint8), box, np.ones((1, 1), np.float32))
+    assert close_up(_Draw(), composed, count=1) is composed
+    gone = Composed(composed.frames, np.full((1, 1, 4), np.nan, np.float32), np.zeros((1, 1), np.float32))
+    assert close_up(_Draw(), gone, count=1) is gone
+
+
+def test_close_ups_leave_other_clips_as_they_are_and_say_no_place():
+    def clips(**change: float) -> ClipGenerator:
+        return ClipGenerator(SynthConfig(size_px=64, num_frames=1, **change), AssetLibrary(), seed=3)
+
+    def told_places(generator: ClipGenerator) -> list[bool]:
+        things = [thing for number in range(40) for thing in generator.generate(number).objects]
+        return [re.search(" (on|at|in) the ", thing.description) is not None for thing in things]
+
+    never = clips(close_up_probability=0.0)
+    np.testing.assert_array_equal(never.generate(0).frames, clips().generate(0).frames)
+    assert any(told_places(never)) and not any(told_places(clips(close_up_probability=1.0)))

@@ -24,16 +24,16 @@ class _Strict(BaseModel):
 class ComposeSection(_Strict):
     """A model put together from a vision tower and a causal language model, each a folder or a hub id.
 
-    The keys below them are those of ``ElysiumConfig``.
+    The keys below them are those of ``ElysiumConfig``, which has their defaults.
     """
 
     vision: str
     language: str
     selector: dict[str, Any] = Field(default_factory=dict)
-    projector_type: Literal["mlp2x_gelu", "linear"] = "mlp2x_gelu"
-    vision_feature_layers: tuple[int, ...] = (-2,)
+    projector_type: Literal["mlp2x_gelu", "linear"] | None = None
+    vision_feature_layers: tuple[int, ...] | None = None
     vision_grid: int | None = None
-    region_tokens: int = 0
+    region_tokens: int | None = None
 
 
 class LoraSection(_Strict):

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -78,6 +78,14 @@ LostPolicyOption = Annotated[
         "--lost-policy",
         metavar="search|report|stop",
         help="A lost object is searched, or reported absent from then on, or its track stops.",
+    ),
+]
+SearchWindow = Annotated[
+    str,
+    typer.Option(
+        "--search-window",
+        metavar="auto|none|RATIO",
+        help="Look only near the box, in a window of RATIO box sizes; none: at whole frames; auto: as the model wants.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -151,6 +159,23 @@ def check_lost_policy(policy: str) -> None:
     """Raise InputError for a policy that does not exist (a test compares them with the tracker's)."""
     if policy not in LOST_POLICIES:
         raise InputError(f"--lost-policy {policy!r} does not exist", f"Use one of {', '.join(LOST_POLICIES)}.")
+
+
+def parse_window(text: str) -> float | Literal["auto"] | None:
+    """`auto`, `none`, or a number of at least 1. Raises InputError."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    try:
+        ratio = float(text)
+    except ValueError:
+        raise InputError(
+            f"--search-window {text!r} is not a size", "Use auto, none, or a number such as 4."
+        ) from None
+    if not 1 <= ratio < math.inf:
+        raise InputError(f"--search-window {text} cannot hold the object", "Give 2 or more, or none.")
+    return ratio
 
 
 def check_times(times_s: list[float], objects: int) -> None:

@@ -35,6 +35,7 @@ def describe(
             "--max-frames", metavar="N", help="Frames that the model sees, 8 by default.", show_default=False
         ),
     ] = None,
+    search_window: common.SearchWindow = "auto",
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -49,12 +50,13 @@ def describe(
     boxes = [common.parse_box(text) for text in box or []]
     if not boxes:
         raise InputError("There is no box to describe", "Give --box A,B,C,D.")
+    window = common.parse_window(search_window)
     seen = DESCRIBE_FRAMES if max_frames is None else max_frames
     frames = common.open_frames(source, start_s=at, end_s=end, stride=stride, max_frames=seen)
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
     loaded = common.load_model(model, device, dtype, threads)
-    texts = [loaded.describe(frames, numbers, box_format) for numbers in boxes]
+    texts = [loaded.describe(frames, numbers, box_format, search_window=window) for numbers in boxes]
     for sentence in frames.warnings:
         common.warn(sentence)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,12 +63,6 @@ Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The fir
 FirstFrames = Annotated[
     int | None, typer.Option("--max-frames", metavar="N", help="The first N frames of each.", show_default=False)
 ]
-SearchWindow = Annotated[
-    str | None,
-    typer.Option(
-        "--search-window", metavar="X", help="In box sizes, or none.  [default: the model's]", show_default=False
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; figures and failures are still said.")]
 
 
@@ -77,7 +70,7 @@ def evaluate(
     task: EvalTask, annotations: Annotations, output: Output, images: Images = None, model: EvalModel = "nano",
     protocol: Protocol = "standard", text_key: TextKey = None, workers: Workers = 1, limit: Limit = None,
     max_frames: FirstFrames = None, convention: ConventionOption = None, count_first: CountFirst = True,
-    search_window: SearchWindow = None, clip_length: common.ClipLength = None,
+    search_window: common.SearchWindow = "auto", clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search", java: JavaOption = True, judge: JudgeUrl = None,
     judge_model: JudgeModel = None, judge_key: JudgeKey = "OPENAI_API_KEY", device: common.Device = "auto",
     dtype: common.Dtype = "auto", threads: common.Threads = None, quiet: Quiet = False,
@@ -157,24 +150,19 @@ def options_for(task: str, model: str, published: bool, options: dict[str, Any])
 
     if task in TRACKING and not published and not is_baseline(model):
         return options
-    if options != tracking_options(None, None, "search"):
+    if options != tracking_options("auto", None, "search"):
         told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
         raise InputError(told, "Leave them out.")
     return {}
 
 
-def tracking_options(search_window: str | None, clip_length: int | None, lost_policy: str) -> dict[str, Any]:
-    """The options of `Elysium.track` that were given. Raises InputError for a window that is no number."""
+def tracking_options(search_window: str, clip_length: int | None, lost_policy: str) -> dict[str, Any]:
+    """The options of `Elysium.track` that were given. Raises InputError for a window that is none."""
     options: dict[str, Any] = {"lost_policy": lost_policy}
     if clip_length is not None:
         options["clip_length"] = clip_length
-    if search_window is not None:
-        try:
-            options["search_window"] = None if search_window == "none" else float(search_window)
-        except ValueError:
-            raise InputError(f"--search-window {search_window!r} is no number", "Give box sizes, or none.") from None
-        if options["search_window"] is not None and not 1 <= options["search_window"] < math.inf:
-            raise InputError(f"--search-window {search_window} cannot hold the object", "Give 2 or more, or none.")
+    if (window := common.parse_window(search_window)) != "auto":
+        options["search_window"] = window
     return options
 
 

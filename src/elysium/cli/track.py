@@ -5,7 +5,6 @@ Checks everything that can be checked before the model is loaded. Knows nothing 
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from pathlib import Path
@@ -36,14 +35,6 @@ Output = Annotated[
     ),
 ]
 Save = Annotated[str, typer.Option("--save", metavar="LIST", help=f"Some of {','.join(FORMATS)}; or none.")]
-SearchWindow = Annotated[
-    str,
-    typer.Option(
-        "--search-window",
-        metavar="auto|none|RATIO",
-        help="Look only near the last box, in a window of RATIO box sizes. auto: the model's own.",
-    ),
-]
 At = Annotated[
     list[float] | None,
     typer.Option(
@@ -72,7 +63,7 @@ def track(
     max_frames: common.MaxFrames = None,
     clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search",
-    search_window: SearchWindow = "auto",
+    search_window: common.SearchWindow = "auto",
     free: Free = False,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
@@ -93,7 +84,7 @@ def track(
         raise InputError(
             "There is nothing to follow: no box and no expression", "Give words, or --box A,B,C,D."
         )
-    window = _window(search_window)
+    window = common.parse_window(search_window)
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
     common.check_times(at or [], len(words) + len(boxes))
@@ -131,21 +122,6 @@ def _words(source: str, expression: str | None, more: list[str]) -> list[str]:
             f"Put a pattern in quotes: elysium track '{Path(source).parent / '*'}{Path(source).suffix}' ...",
         )
     return words
-
-
-def _window(text: str) -> float | Literal["auto"] | None:
-    """`auto`, `none`, or a positive number. Raises InputError."""
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return None
-    try:
-        ratio = float(text)
-    except ValueError:
-        ratio = math.nan
-    if not (math.isfinite(ratio) and ratio > 0):
-        raise InputError(f"--search-window {text!r} is not a size", "Use auto, none, or a number such as 4.")
-    return ratio
 
 
 def _run(

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from elysium.boxes import Affine2d
 from elysium.errors import InputError
 from elysium.inference.decoding import Answer, Request
-from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, cut_out, window_around
+from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
 from elysium.language.dialects import ELYSIUM, Dialect
 from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.tracks import FrameState, Track
@@ -182,11 +182,7 @@ class ClipSession:
             )
         if not 0 <= self.min_score <= 1:
             raise InputError(f"A min_score of {self.min_score} makes no sense", "Scores lie in 0..1.")
-        window = self.search_window
-        if window is not None and not (isinstance(window, int | float) and window >= 1):
-            raise InputError(
-                f"A search window of {window!r} box sizes cannot hold the object", "Give 2 or more."
-            )
+        check_window(self.search_window)
         check_lost_policy(self.lost_policy)
         for item in self.objects:
             if item.box is None and not item.expression:
@@ -270,14 +266,9 @@ class ClipSession:
 
     def _by_box(self, box: FloatArray, frames: list[Frame]) -> _Question:
         """SOT: `box` was seen in the first of `frames`."""
-        images = [frame.image for frame in frames]
-        affines = [Affine2d.full_frame(_wh(image)) for image in images]
-        window = None if self.search_window is None else window_around(box, self.search_window, _wh(images[0]))
-        if window is not None and window.scale_x < min(_wh(images[0])):  # a wider one would only add grey
-            affines = [window] * len(images)
-            images = [cut_out(image, window) for image in images]
+        images, seen = look_around([frame.image for frame in frames], box, self.search_window)
         marks = self.engine.region_marks
-        bins = box_to_bins(box, affines[0], self.dialect.max_bin)
+        bins = box_to_bins(box, seen, self.dialect.max_bin)
         question = build_question(Task.SOT, box_text=self.dialect.format_box(bins), region_mark=marks)
         request = Request(
             build_prompt(Task.SOT, len(images), question),
@@ -285,7 +276,7 @@ class ClipSession:
             regions=[(0, bins_to_region(bins, self.dialect.max_bin))],
             num_boxes=len(images),
         )
-        return _Question(request, affines, _indices(frames))
+        return _Question(request, [seen] * len(images), _indices(frames))
 
     def _by_words(self, target: TrackedObject, frames: list[Frame]) -> _Question:
         """RSOT over the full frames, or REC when there is but one."""

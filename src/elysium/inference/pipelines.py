@@ -34,7 +34,7 @@ from elysium.inference.tracker import (
     TrackedObject,
     Tracker,
 )
-from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins
+from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
 from elysium.language.dialects import get_dialect
 from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.tracks import TrackResult
@@ -233,6 +233,7 @@ class Elysium:
         end_s: float | None = None,
         stride: int = 1,
         max_frames: int = DESCRIBE_FRAMES,
+        search_window: float | Literal["auto"] | None = "auto",
         color: str = "rgb",
     ) -> str:
         """Describe in words the object in `box` of the first processed frame (REG for one frame, else
@@ -243,17 +244,22 @@ class Elysium:
                 video of one frame.
             box: (4,) in `box_format`.
             max_frames: frames that the model sees.
+            search_window: side in box sizes of the window around `box` that it sees of each, None for full frames,
+                "auto" for the model's.
 
         Raises:
             InputError: a bad box or option. SourceError: a source that cannot be read or has no frames.
         """
+        window = self.tracking.get("describe_window") if search_window == "auto" else search_window
+        check_window(window)
         frames = _open(
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color
         )
         pixels = _one_box(box, box_format, frames.resolution_wh)
         images = [frame.image for frame in islice(frames, max_frames)]
+        images, seen = look_around(images, pixels, window)
         task = Task.REG if len(images) == 1 else Task.VIDEO_REG
-        bins = box_to_bins(pixels, Affine2d.full_frame(frames.resolution_wh), self.dialect.max_bin)
+        bins = box_to_bins(pixels, seen, self.dialect.max_bin)
         question = build_question(
             task, box_text=self.dialect.format_box(bins), region_mark=self.engine.region_marks
         )

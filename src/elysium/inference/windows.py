@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from elysium.boxes import Affine2d, clip_to_frame, quantize
+from elysium.errors import InputError
 
 GREY = 127  # what lies outside the frame
 MAX_SIDE = 1024  # pixels of a cut-out, per side; models look at less
@@ -48,6 +49,26 @@ def cut_out(image: NDArray[np.uint8], window: Affine2d) -> NDArray[np.uint8]:
     fits = part[: shape[0] - row, : shape[1] - column]
     result[row : row + fits.shape[0], column : column + fits.shape[1]] = fits
     return result
+
+
+def check_window(ratio: object) -> None:
+    """Raise InputError unless ``ratio`` is None or a number of at least 1."""
+    if ratio is not None and not (isinstance(ratio, int | float) and ratio >= 1):
+        raise InputError(f"A search window of {ratio!r} box sizes cannot hold the object", "Give 2 or more.")
+
+
+def look_around(
+    images: Sequence[NDArray[np.uint8]], box_xyxy: ArrayLike, ratio: float | None
+) -> tuple[list[NDArray[np.uint8]], Affine2d]:
+    """The same window of every image (H, W, 3), ``ratio`` box sizes wide, and where it lies in them.
+
+    The images as they are where ``ratio`` is None, or the window would be as wide as their shorter side.
+    """
+    size = (images[0].shape[1], images[0].shape[0])
+    window = None if ratio is None else window_around(box_xyxy, ratio, size)
+    if window is None or window.scale_x >= min(size):  # it would only add grey
+        return list(images), Affine2d.full_frame(size)
+    return [cut_out(image, window) for image in images], window
 
 
 def box_to_bins(box_xyxy: ArrayLike, frame: Affine2d, max_bin: int = 100) -> list[int]:

@@ -11,9 +11,7 @@ import dataclasses
 import itertools
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
 from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig, ProjectorType, SelectorConfig
@@ -37,8 +35,7 @@ from elysium.model.image_processing import CLIP_MEAN, CLIP_STD, ElysiumImageProc
 from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.presets import number_token_ids
 from elysium.model.processing import ElysiumProcessor, add_marks
-from elysium.model.projector import build_projector
-from elysium.model.selector import TSelector
+from elysium.pretrained import first_line, is_hub_id, key_problems, silence
 
 _REMEDY = "Give a folder with config.json and model.safetensors, or, with network, a hub id that has them."
 _LISTED = 4  # weights named in a message; a checkpoint of another model has hundreds that do not fit
@@ -49,10 +46,10 @@ def compose(
     language: str,
     *,
     selector: Mapping[str, Any] | None = None,
-    projector_type: ProjectorType = "mlp2x_gelu",
-    vision_feature_layers: Sequence[int] = (-2,),
+    projector_type: ProjectorType | None = None,
+    vision_feature_layers: Sequence[int] | None = None,
     vision_grid: int | None = None,
-    region_tokens: int = 0,
+    region_tokens: int | None = None,
     dtype: torch.dtype = torch.float32,
     quantization_config: Any = None,
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
@@ -65,7 +62,8 @@ def compose(
         vision: folder or hub id of a vision model of transformers, or of a whole CLIP or SigLIP (its vision half).
         language: folder or hub id of a causal language model with its tokenizer.
         selector: fields of :class:`SelectorConfig`.
-        projector_type, vision_feature_layers, vision_grid, region_tokens: as in :class:`ElysiumConfig`.
+        projector_type, vision_feature_layers, vision_grid, region_tokens: as in :class:`ElysiumConfig`, whose defaults
+            None stands for.
         dtype: number type of tower, projector and language model.
         quantization_config: for the language model's ``from_pretrained`` alone (``BitsAndBytesConfig``). Where that
             puts the language model on an accelerator, the rest is still on the CPU.
@@ -79,12 +77,16 @@ def compose(
     tower_config, is_part = _tower_config(vision)
     text_config, tokenizer = _text_config(language), _tokenizer(language)
     image_size = _image_size(vision, tower_config)
+    asked: dict[str, Any] = {
+        "projector_type": projector_type, "vision_feature_layers": vision_feature_layers,
+        "vision_grid": vision_grid, "region_tokens": region_tokens,
+    }  # fmt: skip
     config = ElysiumConfig(
-        tower_config, text_config, image_size, tuple(vision_feature_layers),
-        _has_class_token(vision, tower_config, image_size, vision_feature_layers), vision_grid,
-        selector=_selector_fields(selector), projector_type=projector_type, region_tokens=region_tokens,
-        number_token_ids=_number_ids(tokenizer), dtype=dtype,
+        tower_config, text_config, image_size, selector=_selector_fields(selector),
+        number_token_ids=number_token_ids(tokenizer), dtype=dtype,
+        **{name: value for name, value in asked.items() if value is not None},
     )  # fmt: skip
+    config.vision_drop_cls = _has_class_token(vision, tower_config, image_size, config.vision_feature_layers)
     processor = _processor(ElysiumImageProcessor(image_size, *_normalisation(vision)), tokenizer, config)
     model = _hollow_model(config)
     tower = _load_tower(vision, tower_config, is_part, dtype)
@@ -103,7 +105,7 @@ def _locate(name: str) -> str:
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", _REMEDY)
         return str(folder)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if is_hub_id(name):
         return name
     raise ModelError(f"There is no model {name!r}", _REMEDY)
 
@@ -111,28 +113,10 @@ def _locate(name: str) -> str:
 def _pretrained(factory: Any, name: str, **kwargs: Any) -> Any:
     """``factory.from_pretrained``, silent, without code from the checkpoint. Raises ModelError."""
     try:
-        with _silence():
+        with silence():
             return factory.from_pretrained(name, trust_remote_code=False, **kwargs)
     except Exception as error:  # transformers raises anything for a damaged file, down to AttributeError
-        raise ModelError(f"{name} cannot be loaded: {_first_line(error)}", _REMEDY) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """No progress bars and warnings of transformers: what matters is in the loading report, which is read."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}", _REMEDY) from error
 
 
 def _tower_config(name: str) -> tuple[PreTrainedConfig, bool]:
@@ -180,7 +164,7 @@ def _has_class_token(name: str, config: PreTrainedConfig, image_size: int, layer
             tower = AutoModel.from_config(config).eval()
             hidden = tower(torch.zeros(1, 3, image_size, image_size), output_hidden_states=True).hidden_states or ()
     except Exception as error:  # whatever a model that is no tower says to RGB frames
-        reason = f"{name} does not read RGB frames of {image_size} pixels: {_first_line(error)}"
+        reason = f"{name} does not read RGB frames of {image_size} pixels: {first_line(error)}"
         raise ModelError(reason, "Give another tower.") from error
     if any(not -len(hidden) <= i < len(hidden) for i in layers):
         raise ModelError(
@@ -218,14 +202,6 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _number_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of "0".."100", empty unless each is one token."""
-    try:
-        return number_token_ids(tokenizer)
-    except ModelError:
-        return []
-
-
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     bos = tokenizer.bos_token_id
     return bos is not None and list(tokenizer("a").input_ids[:1]) == [bos]
@@ -250,7 +226,7 @@ def _preprocessor(name: str) -> dict[str, Any]:
             values = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
             values = dict(values.get(part, {}) if part else values)
         except Exception as error:  # no network, no JSON, no dictionary
-            raise ModelError(f"{file} of {name} cannot be read: {_first_line(error)}", "Mend or remove it.") from error
+            raise ModelError(f"{file} of {name} cannot be read: {first_line(error)}", "Mend or remove it.") from error
         if values:
             return values
     return {}
@@ -305,12 +281,7 @@ def _load(factory: Any, name: str, dtype: torch.dtype, **options: Any) -> tuple[
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
     """Raises ModelError where weights are missing, left over or of another shape than the configuration says."""
-    problems = []
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        keys = sorted(key if isinstance(key, str) else key[0] for key in report.get(kind, ()))
-        if keys:
-            named = ", ".join(keys[:_LISTED]) + (" ..." if len(keys) > _LISTED else "")
-            problems.append(f"{len(keys)} {kind.removesuffix('_keys')} ({named})")
+    problems = key_problems(report, _LISTED)
     if problems:
         raise ModelError(f"The weights of {name} do not fit its configuration: {'; '.join(problems)}", _REMEDY)
 
@@ -325,15 +296,13 @@ def _move_in(model: ElysiumForConditionalGeneration, tower: nn.Module, language_
 
 
 def _renew_adapters(model: ElysiumForConditionalGeneration, dtype: torch.dtype) -> None:
-    """What is not loaded, built again as the model's constructor does, with memory and initial values."""
-    config, channels = model.config, model.vision.num_channels
-    width = config.text_config.hidden_size
-    model.selector = TSelector(config.selector_config, channels, model.vision.num_tokens, width)
-    model.projector = build_projector(config.projector_type, channels, width).to(dtype)
-    if model.annotation is not None:
-        model.annotation = nn.Linear(model.selector.note_size, width).to(dtype)
+    """What is not loaded, built again with memory and initial values; the selector stays float32."""
+    model.build_adapters()
+    for part in (model.projector, model.annotation):
+        if part is not None:
+            part.to(dtype)
     if model.number_scale is not None:
-        model.number_scale = nn.Parameter(torch.tensor(10.0, dtype=dtype))
+        model.number_scale.data = model.number_scale.data.to(dtype)
 
 
 def _check_complete(model: ElysiumForConditionalGeneration) -> None:

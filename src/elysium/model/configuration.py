@@ -75,7 +75,8 @@ class ElysiumConfig(PreTrainedConfig):
             vocabulary: their embeddings are always replaced, so no vocabulary is resized.
         number_token_ids: ids of "0".."100" where each is one token; with ``selector.annotate`` the prompt gate's voted
             coordinates are then written on kept tokens in these tokens' embeddings.
-        tracking: defaults for the tracker (``clip_length``, ``search_window``, ``min_score``, ``known_words``).
+        tracking: defaults for inference (``clip_length``, ``search_window``, ``describe_window``, ``min_score``,
+            ``ask_frames``, ``known_words``).
     """
 
     model_type = "elysium"

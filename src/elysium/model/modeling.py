@@ -90,7 +90,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
         self.vision = VisionEncoder(config)
-        width = config.text_config.hidden_size
+        self.build_adapters()
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.post_init()
+
+    def build_adapters(self) -> None:
+        """What stands between tower and language model, with initial values."""
+        config, width = self.config, self.config.text_config.hidden_size
         channels, num_tokens = self.vision.num_channels, self.vision.num_tokens
         self.selector = TSelector(config.selector_config, channels, num_tokens, width)
         self.projector = build_projector(config.projector_type, channels, width)
@@ -101,8 +107,6 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         self.query_embeddings = nn.Embedding(vocabulary, width) if config.query_embeddings else None
         if self.query_embeddings is not None:
             nn.init.normal_(self.query_embeddings.weight, std=_QUERY_STD)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

@@ -1,4 +1,4 @@
-"""Ready-made compositions: the bundled ``nano`` and "any tower with any language model".
+"""The bundled model ``nano`` before it is trained.
 
 Knows: sizes and initialisation of nano, its tokenizer, where its tower's ImageNet weights come from.
 Does not know: training data, how training is run.
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import LlamaConfig, MobileNetV2Config, PreTrainedTokenizerFast
+from transformers import LlamaConfig, MobileNetV2Config, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
@@ -82,18 +82,18 @@ def build_nano(
     """An untrained nano whose tower has ImageNet weights and whose number embeddings are codes of the numbers."""
     config = nano_config(len(tokenizer) - 2)
     config.number_token_ids = number_token_ids(tokenizer)
+    if not config.number_token_ids:
+        raise ModelError("The tokenizer splits a number of 0..100", "Train it on more numbers")
     model = ElysiumForConditionalGeneration(config)
     model.vision.tower.load_state_dict(mobilenet_state(model.vision.tower, tower_weights or find_tower_weights()))
-    init_number_embeddings(model, number_token_ids(tokenizer))
+    init_number_embeddings(model, config.number_token_ids)
     return model
 
 
-def number_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Ids of "0".."100", each of which must be one token."""
+def number_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of "0".."100", none unless each is one token."""
     ids = [tokenizer(str(n), add_special_tokens=False).input_ids for n in range(NUM_BINS)]
-    if any(len(i) != 1 for i in ids):
-        raise ModelError("The tokenizer splits a number of 0..100", "Train it on more numbers")
-    return [i[0] for i in ids]
+    return [i[0] for i in ids] if all(len(i) == 1 for i in ids) else []
 
 
 @torch.no_grad()

@@ -24,6 +24,8 @@ from elysium.errors import ModelError
 from elysium.language.prompts import CHAT_TEMPLATE, MARK_IMAGE, MARK_REGION
 from elysium.model.image_processing import ElysiumImageProcessor, FrameLike
 
+_PIECES_KEPT = 4096
+
 Region = tuple[int, Sequence[float]]
 """(frame of the request, from 0; x1, y1, x2, y2 in 0..1 of the model frame)."""
 
@@ -58,6 +60,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token = MARK_IMAGE
         self.image_token_id = self._mark_id(MARK_IMAGE)
         self.region_token_id = self._mark_id(MARK_REGION)
+        self._pieces: dict[tuple[int, int, str, bool], tuple[int, ...]] = {}
 
     def _mark_id(self, mark: str) -> int:
         token_id = self.tokenizer.convert_tokens_to_ids(mark)
@@ -85,7 +88,13 @@ class ElysiumProcessor(ProcessorMixin):
         return ids
 
     def _encode_text(self, text: str, special: bool = False) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=special).input_ids)
+        """Ids of a piece. What stands between frames comes again in every prompt, so ids are kept."""
+        key = (id(self.tokenizer), len(self.tokenizer), text, special)
+        if key not in self._pieces:
+            if len(self._pieces) >= _PIECES_KEPT:
+                self._pieces.clear()
+            self._pieces[key] = tuple(self.tokenizer(text, add_special_tokens=special).input_ids)
+        return list(self._pieces[key])
 
     def encode_words(self, words: Sequence[str]) -> list[int]:
         """Ids of words as they stand in the middle of a sentence."""

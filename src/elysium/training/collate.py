@@ -65,6 +65,8 @@ class Collator:
         self.tokens_per_frame = tuple(tokens_per_frame)
         self.seed = seed
         self.value_of = {token: value for value, token in enumerate(number_ids)}
+        vocabulary = processor.tokenizer.get_vocab()
+        self._opening, self._closing = ({i for text, i in vocabulary.items() if mark in text} for mark in "[]")
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """``input_ids, attention_mask, position_ids, labels`` (B, L); ``number_values`` (B, L): 0..100 where the label
@@ -118,8 +120,7 @@ class Collator:
         values, inside = [], False
         for token in answer:
             values.append(self.value_of.get(token, TEMPLATE) if inside else TEMPLATE)
-            text = self.processor.tokenizer.convert_ids_to_tokens(token)
-            inside = (inside or "[" in text) and "]" not in text
+            inside = (inside or token in self._opening) and token not in self._closing
         return values
 
     def _frames(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -198,25 +199,28 @@ def _sequences(rows: Sequence[_Row]) -> dict[str, Tensor]:
     """Rows padded on the left, so that they end together."""
     shape = (len(rows), max(len(row) for row in rows))
     filled = {"input_ids": 0, "attention_mask": 0, "position_ids": 0, "labels": IGNORED, "number_values": WORD}
-    batch = {key: torch.full(shape, value) for key, value in filled.items()}
-    blocks = torch.full(shape, -1)  # which block a token is of: -1 padding, 0 frames, from 1 questions
+    batch = {key: np.full(shape, value) for key, value in filled.items()}
+    blocks = np.full(shape, -1)  # which block a token is of: -1 padding, 0 frames, from 1 questions
     for number, row in enumerate(rows):
         start = shape[1] - len(row)
         sees = len(row.prefix)
-        nothing = [IGNORED] * sees
         batch["attention_mask"][number, start:] = 1
-        for key, values in {
-            "input_ids": row.prefix + [i for block in row.blocks for i in block.ids],
-            "labels": nothing + [i for block in row.blocks for i in block.labels],
-            "number_values": [WORD] * sees + [i for block in row.blocks for i in block.values],
-            "position_ids": [*range(sees), *(sees + i for block in row.blocks for i in range(len(block.ids)))],
-        }.items():
-            batch[key][number, start:] = torch.tensor(values)
-        of_block = [0] * sees + [i for i, block in enumerate(row.blocks, 1) for _ in block.ids]
-        blocks[number, start:] = torch.tensor(of_block)
+        batch["input_ids"][number, start : start + sees] = row.prefix
+        batch["position_ids"][number, start : start + sees] = range(sees)
+        blocks[number, start : start + sees] = 0
+        start += sees
+        for place, block in enumerate(row.blocks, 1):
+            span = slice(start, start + len(block.ids))
+            batch["input_ids"][number, span] = block.ids
+            batch["labels"][number, span] = block.labels
+            batch["number_values"][number, span] = block.values
+            batch["position_ids"][number, span] = range(sees, sees + len(block.ids))
+            blocks[number, span] = place
+            start = span.stop
+    tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
     if any(len(row.blocks) > 1 for row in rows):
-        batch["attention_mask"] = block_mask(blocks)
-    return batch
+        tensors["attention_mask"] = block_mask(torch.from_numpy(blocks))
+    return tensors
 
 
 def block_mask(blocks: Tensor) -> Tensor:

@@ -23,14 +23,14 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.integrations import deepspeed as hf_deepspeed
 from transformers.integrations import is_tensorboard_available
-from transformers.utils import logging
 
 from elysium.config import TrainConfig
 from elysium.config_files import load_stages
-from elysium.errors import InputError, ModelError
+from elysium.errors import InputError
 from elysium.files import atomic_write_text, ensure_folder
 from elysium.model import ElysiumProcessor
 from elysium.model.presets import nano_config, number_token_ids
+from elysium.pretrained import no_progress_bars
 from elysium.training.collate import Collator
 from elysium.training.features import Encode, tower_encoder
 from elysium.training.loss import AnswerLoss
@@ -64,16 +64,16 @@ _COUNTS = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_st
 
 def run(config_path: str | Path, overrides: list[str] | None = None) -> Path:
     """Train as ``config_path`` says and return the folder of the finished model. Goes on where it was stopped."""
-    logging.disable_progress_bar()  # of reading and writing weights: a line each, at every checkpoint
     stages = load_stages(config_path, overrides)
     arguments = [training_arguments(stage) for stage in stages]  # wrong ones are told before an hour of rendering
-    for stage, options in zip(stages[:-1], arguments, strict=False):
-        done = stage.output_dir / "final" / DONE
-        if done.exists():
-            refuse_changed(done, stage)
-        else:
-            run_stage(stage, options)
-    return run_stage(stages[-1], arguments[-1])
+    with no_progress_bars():  # of reading and writing weights: a line each, at every checkpoint
+        for stage, options in zip(stages[:-1], arguments, strict=False):
+            done = stage.output_dir / "final" / DONE
+            if done.exists():
+                refuse_changed(done, stage)
+            else:
+                run_stage(stage, options)
+        return run_stage(stages[-1], arguments[-1])
 
 
 def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
@@ -188,7 +188,7 @@ def build_trainer(
 ) -> ElysiumTrainer:
     """The Trainer of a run."""
     model, processor = start
-    numbers = _number_ids(processor)
+    numbers = number_token_ids(processor.tokenizer)
     collator = Collator(
         processor, numbers, model.vision.grid, config.data.packing, config.model.tokens_per_frame or (), config.seed
     )
@@ -226,14 +226,6 @@ def check_shards(config: TrainConfig, trainer: ElysiumTrainer, start: Start) -> 
             "ZeRO-3 wants every batch to use the same modules, but those of this model depend on the question",
             "Use FSDP, ZeRO-2 or DDP",
         )
-
-
-def _number_ids(processor: ElysiumProcessor) -> list[int]:
-    """The tokens of 0..100, none where the tokenizer splits numbers."""
-    try:
-        return number_token_ids(processor.tokenizer)
-    except ModelError:
-        return []
 
 
 def fits_into(collator: Collator, most_tokens: int) -> Callable[[Sample], bool]:

@@ -1,17 +1,17 @@
 """From clips to training samples: which frames, which object, which task, which words.
 
 Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers, and all
-samples of a batch have the same number of frames, so padding stays small. Neighbouring samples are questions about
-the same frames, which then are looked at once.
+samples of a batch have the same number of frames and answers of one kind, so padding stays small. Neighbouring samples
+are questions about the same frames, which then are looked at once.
 Does not know: tokens, tensors on devices, losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import SYSTEM_SENTENCE, Task, answer_text, build_prompt, build_question
 from elysium.training.sources import ClipLabels, Clips, Frames, ObjectLabel
 
+Kind = Literal["image", "boxes", "words"]
+"""What a batch asks for: boxes or words about single pictures, boxes in clips, words about clips."""
 _IMAGE_TASKS = (Task.REC, Task.REG)
 _TRIES = 8  # objects of a clip that are tried before the group goes to another clip
 _MOST_TRIES = 2000  # draws after which a source is taken to hold nothing for its tasks
@@ -88,12 +90,12 @@ class _Shown:
 
 @dataclass(frozen=True)
 class _Try:
-    """One attempt at sample ``index``: about a single picture or a clip of ``num_frames``, of which only the first
-    ``most_frames`` are kept."""
+    """One attempt at sample ``index``: one of the ``tasks`` (with their weights) on ``num_frames``, of which only the
+    first ``most_frames`` are kept."""
 
     index: int
     attempt: int
-    image: bool
+    tasks: dict[Task, float]
     num_frames: int
     most_frames: int
 
@@ -116,29 +118,26 @@ class SampleDataset(Dataset[Sample]):
     stills: Clips | None = None
     region_mark: bool = True
     fits: Callable[[Sample], bool] | None = None
-    _tasks: dict[Task, float] = field(init=False)
-    _image_tasks: dict[Task, float] = field(init=False)
+    _kinds: dict[Kind, dict[Task, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tasks = {Task(name): weight for name, weight in self.asked.tasks.items()}
-        shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: self.asked.image_questions}
-        self._image_tasks = {task: weight * shares[task] for task, weight in self._tasks.items() if shares.get(task)}
+        self._kinds = by_kind(self.asked)
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, index: int) -> Sample:
         """Sample ``index``. Raises InputError when nothing can be drawn from the clips."""
-        image = self._is_image_batch(index // self.batch_size)
-        num_frames = 1 if image else self._frames(index)
+        kind = self._kind(index // self.batch_size)
+        num_frames = 1 if kind == "image" else self._frames(index)
         skipped: list[str] = []
         for attempt in range(_MOST_TRIES):  # a few objects cannot serve every task (absent at first, no words)
-            sample = self._usable(_Try(index, attempt, image, num_frames, num_frames), skipped)
+            sample = self._usable(_Try(index, attempt, self._kinds[kind], num_frames, num_frames), skipped)
             if sample is not None:
                 return replace(sample, index=index, skipped=tuple(skipped))
             if len(skipped) >= _MOST_SKIPPED:
                 raise InputError(f"{self.clips.name}: {len(skipped)} clips in a row cannot be used. {skipped[-1]}", "")
-        tasks = ", ".join(task.value for task in self._tasks)
+        tasks = ", ".join(task.value for task in self._kinds[kind])
         raise InputError(f"{self.clips.name} holds nothing to ask {tasks} about", "Change its tasks, or its records")
 
     def _usable(self, trial: _Try, skipped: list[str]) -> Sample | None:
@@ -160,7 +159,8 @@ class SampleDataset(Dataset[Sample]):
         own = (self.seed, trial.index, trial.attempt) if trial.attempt else (self.seed, trial.index)
         shared = (self.seed, 2, trial.index // self.asked.group_size, trial.attempt // _TRIES)
         rng, group_rng = np.random.default_rng(own), np.random.default_rng(shared)
-        return self._draw(rng, group_rng, trial, self._draw_task(group_rng, trial.image))
+        task = list(trial.tasks)[weighted(group_rng, trial.tasks.values())]
+        return self._draw(rng, group_rng, trial, task)
 
     def _shortened(self, sample: Sample, trial: _Try) -> Sample | None:
         """The sample, drawn again with ever fewer frames until it fits; None if not even one does."""
@@ -181,16 +181,10 @@ class SampleDataset(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, 4, index // self.batch_size))
         return int(rng.integers(phase.min_frames, phase.frames + 1))
 
-    def _is_image_batch(self, batch: int) -> bool:
-        share = sum(self._image_tasks.values()) / sum(self._tasks.values())
-        return bool(np.random.default_rng((self.seed, 1, batch)).random() < share)
-
-    def _draw_task(self, rng: np.random.Generator, image: bool) -> Task:
-        choices = self._image_tasks
-        if not image:
-            choices = {task: weight - choices.get(task, 0.0) for task, weight in self._tasks.items()}
-        weights = np.array(list(choices.values()))
-        return list(choices)[rng.choice(len(choices), p=weights / weights.sum())]
+    def _kind(self, batch: int) -> Kind:
+        """What a batch asks for."""
+        weights = [sum(tasks.values()) for tasks in self._kinds.values()]
+        return list(self._kinds)[weighted(np.random.default_rng((self.seed, 1, batch)), weights)]
 
     def _draw(self, rng: np.random.Generator, group_rng: np.random.Generator, trial: _Try, task: Task) -> Sample | None:
         """A sample about the clip and the frames that ``group_rng`` gives to the whole group, and what ``rng``
@@ -309,6 +303,27 @@ class MixedSamples(Dataset[Sample]):
         return self.parts[int(part)][index]
 
 
+def by_kind(asked: DataSection) -> dict[Kind, dict[Task, float]]:
+    """The tasks with their weights, by what makes sequences alike in length; no kind without weight."""
+    tasks = {Task(name): weight for name, weight in asked.tasks.items()}
+    shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: asked.image_questions}
+    image = {task: weight * shares.get(task, 0.0) for task, weight in tasks.items()}
+    clip = {task: weight - image[task] for task, weight in tasks.items()}
+    kinds: dict[Kind, dict[Task, float]] = {
+        "image": image,
+        "boxes": {task: weight for task, weight in clip.items() if task.answers_boxes},
+        "words": {task: weight for task, weight in clip.items() if not task.answers_boxes},
+    }
+    kept = {kind: {t: w for t, w in weights.items() if w > 0} for kind, weights in kinds.items()}
+    return {kind: weights for kind, weights in kept.items() if weights}
+
+
+def weighted(rng: np.random.Generator, weights: Iterable[float]) -> int:
+    """A place drawn by weight."""
+    shares = np.array(list(weights))
+    return int(rng.choice(len(shares), p=shares / shares.sum()))
+
+
 @lru_cache(maxsize=8)
 def shuffled(count: int, seed: int, turn: int) -> NDArray[np.int64]:
     """0..count-1 in the order of the ``turn``-th time through them."""
@@ -331,7 +346,7 @@ def part_of(rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def draw_frames(
-    rng: np.random.Generator, available: int, count: int, from_start: bool, max_interval: int = 60
+    rng: np.random.Generator, available: int, count: int, from_start: bool, max_interval: int
 ) -> NDArray[np.int64]:
     """``count`` frame numbers at one interval of at most ``max_interval``, from a random start, or from 0."""
     count = min(count, available)

@@ -15,7 +15,7 @@ from torch import nn
 
 from elysium.config import LoraSection, TrainConfig
 from elysium.errors import InputError, ModelError
-from elysium.inference.loading import locate
+from elysium.inference.loading import load_pretrained
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.compose import compose
 from elysium.model.presets import build_nano, nano_processor, train_nano_tokenizer
@@ -36,14 +36,11 @@ def given_start(config: TrainConfig, quantized: bool = True) -> Start | None:
     four_bit = _four_bit() if quantized and section.lora is not None and section.lora.four_bit else None
     if section.compose is not None:
         torch.manual_seed(config.seed)
-        parts = section.compose.model_dump()
+        parts = section.compose.model_dump(exclude_none=True)
         return compose(parts.pop("vision"), parts.pop("language"), dtype=dtype, quantization_config=four_bit, **parts)
     if section.path is None and not kept.exists():
         return None
-    source = locate(str(kept if kept.exists() else section.path))
-    options: dict[str, Any] = {"dtype": dtype} | ({"quantization_config": four_bit} if four_bit else {})
-    model = ElysiumForConditionalGeneration.from_pretrained(source, **options)
-    return model, ElysiumProcessor.from_pretrained(source)
+    return load_pretrained(str(kept if kept.exists() else section.path), dtype, four_bit)
 
 
 def fresh_nano(config: TrainConfig, words: Vocabulary) -> Start:

@@ -45,7 +45,7 @@ from elysium.training.validation import Validation
 BAD_BATCH = "bad_batch.json"
 TRAINED = "trained.safetensors"
 STAGING = "saving"
-_ABOUT = ("ids", "dropped_frames", "skipped")
+_ABOUT = ("ids", "dropped_frames", "skipped", "counts")
 _TARGETS = ("labels", "number_values", "gate_targets", "gate_boxes", "name_labels")
 
 
@@ -111,11 +111,15 @@ class ElysiumTrainer(Trainer):
             if batch is None:
                 break
             self._count_troubles(batch)
-            batches.append(batch)
+            batches.append({**batch, "counts": part_counts(batch)})
         if not batches:
             return batches, None
-        counts = torch.stack([part_counts(batch) for batch in batches]).sum(dim=0).to(device)
+        counts = torch.stack([batch["counts"] for batch in batches]).sum(dim=0).to(device)
         return batches, self.accelerator.reduce(counts, reduction="sum")
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the Trainer's estimate takes every parameter to learn, and walks through all at every step."""
+        return 0
 
     def _count_troubles(self, batch: dict[str, Any]) -> None:
         """Remember what went wrong on the way to a batch."""
@@ -125,7 +129,7 @@ class ElysiumTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        counts = part_counts(inputs)
+        counts = inputs["counts"]
         parts, output = self.loss_parts(model, inputs)
         shares = None
         if num_items_in_batch is not None:  # the mean over processes follows, so each counts for all

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from elysium.data.synth import motion, procedural, words
 from elysium.data.synth.appearance import draw_look, draw_wobble, drifting_gains, lit, photo_crop, recoloured
 from elysium.data.synth.assets import AssetLibrary, Cutout
+from elysium.data.synth.close_up import close_up
 from elysium.data.synth.layout import Item, Placed, free_place, sprite_matrices, still_layer
 from elysium.data.synth.nouns import PATCH_NOUN, REGION_NOUN, confusable, photo_nouns
 from elysium.data.synth.render import (
@@ -49,6 +50,7 @@ class SynthConfig:
     `patch_share`: things
     that are pieces of other photos, named "patch", without expressions. `region_probability`: one more
     object that is a piece of the background (`is_background`), which moves with the camera alone.
+    `close_up_probability`: the clip is seen through a window around one of its things.
     """
 
     size_px: int = 192
@@ -67,6 +69,7 @@ class SynthConfig:
     patch_share: float = 0.22
     one_kind_probability: float = 0.12
     region_probability: float = 0.1
+    close_up_probability: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size_px < 32 or self.num_frames < 1:
@@ -149,8 +152,11 @@ class ClipGenerator:
         layers, paths = self._layers(rng, placed, pixels, pace)
         layers += self._occluders(rng, layers, paths, pixels)
         composed = compose(background, pixels, layers, look, config.size_px, rng)
-        objects = _objects(rng, [p.item for p in placed], composed, config)
-        if rng.random() < config.region_probability:
+        near = config.close_up_probability > 0 and rng.random() < config.close_up_probability
+        if near:
+            composed = close_up(rng, composed, len(placed))
+        objects = _objects(rng, [p.item for p in placed], composed, config.size_px, by_place=not near)
+        if rng.random() < config.region_probability and not near:
             objects += _region(rng, camera, objects, composed.frames[0])
         return SynthClip(composed.frames, objects)
 
@@ -343,9 +349,9 @@ def _shape_item(shape: procedural.Shape) -> Item:
 
 
 def _objects(
-    rng: np.random.Generator, items: list[Item], composed: Composed, config: SynthConfig
+    rng: np.random.Generator, items: list[Item], composed: Composed, size: int, by_place: bool
 ) -> list[SynthObject]:
-    count, size = len(items), config.size_px
+    count = len(items)
     boxes, shares = composed.boxes[:count] / size, composed.seen[:count].copy()
     gone = ~(shares >= LOWEST_VISIBLE) | np.isnan(boxes).any(2)
     boxes[gone] = np.nan
@@ -360,7 +366,7 @@ def _objects(
     for place, k in enumerate(present):
         objects.append(SynthObject(
             items[k].noun, items[k].colour, boxes[k], shares[k],
-            words.expressions(rng, place, facts), words.describe(rng, facts[place]),
+            words.expressions(rng, place, facts), words.describe(rng, facts[place], by_place),
         ))  # fmt: skip
     return objects
 

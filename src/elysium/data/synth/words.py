@@ -305,11 +305,12 @@ def _chosen(rng: np.random.Generator, plain: list[str], rich: list[str], most: i
     return [*first, *rest]
 
 
-def describe(rng: np.random.Generator, me: Seen) -> str:
-    """One phrase that describes a thing for itself: colour, noun, then motion or place."""
+def describe(rng: np.random.Generator, me: Seen, by_place: bool = True) -> str:
+    """One phrase that describes a thing for itself: colour, noun, then motion or, unless told not to, place."""
     words = [w for w in (me.colour, me.pattern, me.noun) if w]
     article = "an" if words[0][0] in "aeiou" and not words[0].startswith(("uni", "ufo", "eu")) else "a"
     moving = [s.after for s in motion_statements()[:6] if s.strict(me)]
     still = [s.after for s in place_statements()[:5] if s.strict(me)]
-    tail = moving[:1] or ([still[int(rng.integers(len(still)))]] if still and rng.random() < 0.6 else [])
+    placed = by_place and bool(still) and rng.random() < 0.6
+    tail = moving[:1] or ([still[int(rng.integers(len(still)))]] if placed else [])
     return " ".join([article, *words, *tail])

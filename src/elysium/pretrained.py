@@ -1,0 +1,68 @@
+"""What loading pretrained weights has in common, whatever is loaded.
+
+Knows: what a hub id looks like, how to keep transformers quiet, what its loading report says.
+Does not know: which models there are, where they lie, what they are for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from transformers.utils import logging
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like owner/name."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line: transformers raises anything for a damaged file, down to AttributeError."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """No bars of transformers inside, for reading and writing weights takes one each."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No progress bars and warnings of transformers: what matters is in the loading report, which is read."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with no_progress_bars():
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def key_problems(report: Mapping[str, Any], most: int | None = None) -> list[str]:
+    """The weights that are missing, not expected, or of another shape than the configuration says, a text for each
+    kind that names at most ``most``."""
+    problems = []
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(_key_text(key) for key in report.get(kind, ()))
+        if keys:
+            named = ", ".join(keys[:most]) + (" ..." if most is not None and len(keys) > most else "")
+            problems.append(f"{len(keys)} {kind.removesuffix('_keys')} ({named})")
+    return problems
+
+
+def _key_text(key: Any) -> str:
+    """The key alone; for a mismatch with the shape in the file and the one wanted."""
+    if isinstance(key, str):
+        return key
+    name, *shapes = key
+    return f"{name}: {' instead of '.join(str(tuple(shape)) for shape in shapes)}"
