@@ -8,9 +8,14 @@ import pytest
 from PIL import Image
 
 from elysium.cli.main import main
-from elysium.data.convert.tables import read_table
+from elysium.data.convert.registry import read
 from elysium.data.records import read_records
 from elysium.errors import InputError, SourceError
+
+
+def read_table(folder):
+    return read("csv", folder)
+
 
 HEAD = "clip,frame,x1,y1,x2,y2,object"
 
@@ -75,7 +80,7 @@ def test_bad_files_are_named(clips, tmp_path):
 def test_the_command_writes_records_that_are_read_again(clips, tmp_path, capsys):
     folder = clips("walk,1.png,4,5,20,15,the dog", "walk,2.png,0,0,10,10,a cat")
     assert main(["data", "convert", "csv", str(folder), str(tmp_path / "out.jsonl")]) == 0
-    assert capsys.readouterr().out.endswith("out.jsonl: 2 records\n")
+    assert capsys.readouterr().out.endswith("out.jsonl: 2 records, 0 defects\n")
     assert [record.id for record in read_records(tmp_path / "out.jsonl")] == ["walk/the dog", "walk/a cat"]
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert "vqa" not in first and first["box"] == [[0.1, 0.25, 0.5, 0.75], None, None]

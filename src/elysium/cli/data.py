@@ -1,62 +1,79 @@
-"""`elysium data convert`: labels in other forms as annotation records. Knows which converters there are."""
+"""`elysium data`: annotations are converted. Knows options and what is said, nothing about any format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from elysium.cli import common
 from elysium.errors import InputError
 
-if TYPE_CHECKING:
-    from elysium.data.records import Record
-
 app = typer.Typer(help="Annotations: the records that training and evaluation read.", no_args_is_help=True)
 
-
-def _table(source: Path) -> Iterator[Record]:
-    from elysium.data.convert.tables import read_table
-
-    return read_table(source)
-
-
-def _sequences(source: Path) -> Iterator[Record]:
-    from elysium.data.convert.sequences import read_sequences
-
-    return read_sequences(source)
-
-
-CONVERTERS: dict[str, Callable[[Path], Iterator[Record]]] = {"csv": _table, "sequences": _sequences}
+_TOLD = 5  # failures and defects that are told one by one
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
 
 
 @app.command("convert")
 def convert(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="csv: frames in folders and labels.csv; sequences: folders with groundtruth.txt.",
-            show_default=False,
-        ),
-    ],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder to read.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What SRC holds; see docs/data.md.", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder or file to read.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, JSON lines.", show_default=False)],
-) -> int:
-    """Write labels as records (JSON lines); image paths in them are relative to SRC.
+    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="train, test ... where SRC has several.",
+                                              show_default=False)] = None,
+    images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Where the images are, if not in SRC.",
+                                                show_default=False)] = None,
+    frames: Annotated[int, typer.Option("--frames", metavar="N", help="Of videos without boxes: so many frames.")] = 16,
+    workers: Workers = 1, quiet: common.Quiet = False,
+) -> int:  # fmt: skip
+    """Write labels as records (JSON lines); image paths in them are relative to SRC (a file: its folder), or to
+    --images.
+
+    A run that was stopped goes on when it is started again. The records are checked in the end; the exit code is 1 if
+    a part of SRC could not be converted, or a record has a defect.
 
     Example: elysium data convert csv clips/ clips.jsonl
     """
-    from elysium.files import atomic_path
+    from elysium.data.convert.base import Options
+    from elysium.data.convert.run import convert as run
+    from elysium.data.records import validate_records
 
-    if name not in CONVERTERS:
-        raise InputError(f"There is no converter {name!r}", f"Use one of {', '.join(CONVERTERS)}.")
-    count = 0
-    with atomic_path(output) as path, path.open("w", encoding="utf-8") as file:
-        for record in CONVERTERS[name](source):
-            file.write(record.to_json() + "\n")
-            count += 1
-    print(f"{output}: {count} records")
-    return common.DONE
+    _at_least("--workers", workers)
+    _at_least("--frames", frames)
+    with _units(f"converting {name}", quiet) as report:
+        done = run(name, source, output, Options(split, images, frames), workers, report)
+    if done.resumed:
+        print(f"{done.resumed} parts were there from before")
+    for part, reason in list(done.failed.items())[:_TOLD]:
+        common.warn(f"{part}: {reason}")
+    defects = 0
+    for defects, problem in enumerate(validate_records(output), 1):
+        if defects <= _TOLD:
+            common.warn(str(problem))
+    failed = f", {len(done.failed)} of {done.units} parts failed" if done.failed else ""
+    print(f"{output}: {done.records} records{failed}, {defects} defects")
+    return common.SOME_FAILED if done.failed or defects else common.DONE
+
+
+def _at_least(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(f"{name} is {value}", "Give 1 or more.")
+
+
+@contextmanager
+def _units(label: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """Yield what is told how many parts are done, or None when ``quiet``."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as line:
+        task = line.add_task(label, total=None)
+        yield lambda done: line.update(task, completed=done)

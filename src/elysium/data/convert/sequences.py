@@ -19,14 +19,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from elysium.boxes import FloatArray
+from elysium.data.convert.base import Converter, Options, Unit
+from elysium.data.convert.parts import (
+    check_count,
+    image_files,
+    image_size,
+    in_frame,
+    number_lines,
+    number_table,
+    xywh_to_xyxy,
+)
 from elysium.data.records import Record
 from elysium.errors import InputError, SourceError
-from elysium.video import natural_key
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TRUTHS = ("groundtruth.txt", "groundtruth_rect.txt")
 
 
@@ -37,11 +44,8 @@ def read_sequences(root: Path) -> Iterator[Record]:
         SourceError: no such folder, or a sequence without images. InputError: no sequence in it, or boxes that do not
         fit the images.
     """
-    folders = sequence_folders(root)
-    if not folders:
-        raise InputError(f"{root} holds no sequence", f"Each is a folder with images and a {_TRUTHS[0]}.")
-    for folder in folders:
-        yield _record(root, folder)
+    for name, _ in _units(root, Options()):
+        yield _record(root, root / name)
 
 
 def sequence_folders(root: Path) -> list[Path]:
@@ -68,17 +72,12 @@ def _record(root: Path, folder: Path) -> Record:
     frames, meta = image_files(folder), _meta(folder)
     file = truth_file(folder)
     assert file is not None
-    boxes = _boxes(file)
-    if len(boxes) != len(frames):
-        raise InputError(f"{file} has {len(boxes)} boxes for {len(frames)} images", "They must be as many.")
+    from_matlab = str(meta.get("benchmark", "")).upper().startswith("OTB")
+    boxes = xywh_to_xyxy(number_table(file, 4), origin=int(from_matlab))
+    check_count(file, len(boxes), len(frames))
     boxes[_marked_absent(folder, len(boxes))] = np.nan
-    boxes[:, :2] -= 1 if str(meta.get("benchmark", "")).upper().startswith("OTB") else 0
-    try:
-        with Image.open(frames[0]) as image:
-            size = image.size
-    except (OSError, ValueError) as error:
-        raise SourceError(f"Cannot read the image {frames[0]}", "Mend it or take the sequence away.") from error
-    xyxyn = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) / np.tile(size, 2)
+    size = image_size(frames[0])
+    xyxyn = boxes / np.tile(size, 2)
     absent = np.isnan(xyxyn).any(axis=1).tolist()
     words = str(meta.get("object", ""))
     return Record(
@@ -90,17 +89,6 @@ def _record(root: Path, folder: Path) -> Record:
     )  # fmt: skip
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a clip, in ``frames/``, ``img/`` or the folder itself, in natural order. Raises SourceError."""
-    for place in (folder / "frames", folder / "img", folder):
-        if place.is_dir():
-            shown = (path for path in place.iterdir() if not path.name.startswith("."))
-            found = sorted((path for path in shown if path.suffix.lower() in _IMAGES), key=natural_key)
-            if found:
-                return found
-    raise SourceError(f"{folder} holds no images", "They belong into frames/ or img/.")
-
-
 def _meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     if not path.is_file():
@@ -110,24 +98,6 @@ def _meta(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON", "Mend it or take it away.") from error
     return value if isinstance(value, dict) else {}
-
-
-def _boxes(path: Path) -> FloatArray:
-    """(T, 4) left, top, width, height as in the file; NaN for an absent object."""
-    try:
-        boxes = np.array(_number_lines(path), dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path} holds something else than four numbers a line", "Mend it.") from error
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise InputError(f"{path} holds something else than four numbers a line", "Mend it.")
-    boxes[~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
-    return boxes
-
-
-def _number_lines(path: Path) -> list[list[float]]:
-    """Raises ValueError (of which an encoding error is one) for anything but numbers."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [[float(number) for number in line.replace(",", " ").split()] for line in lines if line.strip()]
 
 
 def _marked_absent(folder: Path, num_frames: int) -> NDArray[np.bool_]:
@@ -144,10 +114,22 @@ def _labels(path: Path, num_frames: int, default: float) -> FloatArray:
     """(T,) one number a frame, in lines or in one line; all ``default`` if there is no such file."""
     if not path.is_file():
         return np.full(num_frames, default)
-    try:
-        values = np.array([value for line in _number_lines(path) for value in line], dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path} holds something else than numbers", "Mend it or take it away.") from error
-    if len(values) != num_frames:
-        raise InputError(f"{path} has {len(values)} numbers for {num_frames} frames", "They must be as many.")
+    values = np.array([value for line in number_lines(path) for value in line], dtype=np.float64)
+    check_count(path, len(values), num_frames)
     return values
+
+
+def _units(root: Path, options: Options) -> Iterator[Unit]:
+    if not (folders := sequence_folders(root)):
+        raise InputError(f"{root} holds no sequence", f"Each is a folder with images and a {_TRUTHS[0]}.")
+    yield from ((folder.relative_to(root).as_posix(), None) for folder in folders)
+
+
+def _records(root: Path, unit: Unit, options: Options) -> Iterator[Record]:
+    """What :func:`read_sequences` gives, boxes cut off at the edges of the frame."""
+    record = _record(root, root / unit[0])
+    cut = in_frame(record.boxes_xyxyn)
+    yield record.model_copy(update={"absent": None, **cut})
+
+
+SEQUENCES = Converter("folders with images and groundtruth.txt (left, top, width, height)", _units, _records)

@@ -16,10 +16,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from elysium.data.convert.sequences import image_files
-from elysium.data.records import Box, Record
+from elysium.data.convert.base import Converter, Options, Unit
+from elysium.data.convert.parts import image_files, image_size, track_record
+from elysium.data.records import Record
 from elysium.errors import InputError, SourceError
 
 LABELS = "labels.csv"
@@ -27,29 +26,25 @@ COLUMNS = ("clip", "frame", "x1", "y1", "x2", "y2", "object")
 _Boxes = dict[str, tuple[float, float, float, float]]
 
 
-def read_table(root: Path, labels: str = LABELS) -> Iterator[Record]:
-    """A record for each object of each clip, in the order of the CSV; frames are relative to ``root``.
-
-    Raises:
-        SourceError: no such file or folder, or an unreadable image. InputError: a line that makes no sense, by its
-        number.
-    """
+def _tracks(root: Path, options: Options) -> Iterator[Unit]:
+    """The boxes of each object of each clip, in the order of the CSV. Raises InputError for a line that makes no sense,
+    by its number."""
     tracks: dict[tuple[str, str, str], _Boxes] = {}
-    for number, row in _rows(root / labels):
+    for number, row in _rows(root / LABELS):
         key = (row["clip"], row["object"], row.get("track") or "")
         if not row["object"]:
-            raise InputError(f"{root / labels}, line {number}: no words for the object", "Write what it is called")
+            raise InputError(f"{root / LABELS}, line {number}: no words for the object", "Write what it is called")
         boxes = tracks.setdefault(key, {})
         if row["frame"] in boxes:
             raise InputError(
-                f"{root / labels}, line {number}: {row['object']!r} is in frame {row['frame']!r} twice",
+                f"{root / LABELS}, line {number}: {row['object']!r} is in frame {row['frame']!r} twice",
                 "Tell two objects apart in a column track",
             )
-        boxes[row["frame"]] = _box(root / labels, number, row)
+        boxes[row["frame"]] = _box(root / LABELS, number, row)
     if not tracks:
-        raise InputError(f"{root / labels} holds no line below its head", "Write one line for each object in a frame")
+        raise InputError(f"{root / LABELS} holds no line below its head", "Write one line for each object in a frame")
     for (clip, words, track), boxes in tracks.items():
-        yield _record(root, clip, words, track, boxes)
+        yield "/".join(part for part in (clip, words, track) if part), (clip, words, boxes)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -85,41 +80,30 @@ def _box(path: Path, number: int, row: dict[str, str]) -> tuple[float, float, fl
     return x1, y1, x2, y2
 
 
-def _record(root: Path, clip: str, words: str, track: str, boxes: _Boxes) -> Record:
-    folder = root / clip
+def _records(root: Path, unit: Unit, options: Options) -> Iterator[Record]:
+    """The one record of an object. Raises SourceError for a clip that is not there or an image that cannot be read,
+    InputError for boxes that do not fit."""
+    (id, (clip, words, boxes)), folder = unit, root / unit[1][0]
     if not clip or Path(clip).is_absolute() or ".." in Path(clip).parts or not folder.is_dir():
         raise SourceError(f"{root / LABELS} names the clip {clip!r}, and {folder} is no folder", "Check the path.")
     files = image_files(folder)
     strangers = sorted(set(boxes) - {file.name for file in files})
     if strangers:
         raise InputError(f"{root / LABELS}: {folder} has no frame {strangers[0]!r}", "Write the file's name.")
-    size = _size(files[0])
-    normalised = [_within(boxes[file.name], size) if file.name in boxes else None for file in files]
-    outside = [
-        file.name for file, box in zip(files, normalised, strict=True) if box and (box[0] >= box[2] or box[1] >= box[3])
-    ]
+    size = image_size(files[0])
+    nothing = (math.nan,) * 4
+    record = track_record(
+        root, files, [boxes.get(file.name, nothing) for file in files], size,
+        source=root.name, id=id, vid=clip, object_class=words,
+    )  # fmt: skip
+    there = zip(files, record.box or (), strict=True)
+    outside = [file.name for file, box in there if box is None and file.name in boxes]
     if outside:
         raise InputError(
             f"{root / LABELS}: the box of {words!r} in {clip}/{outside[0]} lies outside of the frame",
             f"Frames are {size[0]} x {size[1]} pixels; take the line away if it is out of sight",
         )
-    absent = [box is None for box in normalised]
-    return Record(
-        source=root.name, id="/".join(part for part in (clip, words, track) if part), vid=clip, metadata={},
-        frames=[file.relative_to(root).as_posix() for file in files], object_class=words, box=normalised,
-        object_description=words, frame_size=size, absent=absent if any(absent) else None,
-    )  # fmt: skip
+    yield record
 
 
-def _within(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
-    """0..1 of the frame, what sticks out of it cut off."""
-    x1, y1, x2, y2 = (round(min(max(value / size[i % 2], 0.0), 1.0), 6) for i, value in enumerate(box))
-    return x1, y1, x2, y2
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError) as error:
-        raise SourceError(f"Cannot read the image {path}", "Mend it or take it away.") from error
+CSV = Converter("frames in folders and labels.csv", _tracks, _records)

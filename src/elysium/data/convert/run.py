@@ -1,0 +1,198 @@
+"""Running a converter: in several processes, stopped and gone on with, written atomically.
+
+While it runs, what is done lies beside the output, in ``<output>.partial``: a line that says what is being converted,
+then a line for each unit, with its records or why there are none. The same command goes on from there; units that
+failed are tried again. In the end the records are put in the order of the units, so that the file is the same whatever
+the number of processes and however often it was stopped.
+
+Knows: units, processes, files. Does not know: what is in the records.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from elysium.data.convert.base import Options, Unit, checked
+from elysium.data.convert.registry import converter
+from elysium.errors import ElysiumError, InputError
+from elysium.files import atomic_path, ensure_folder, output_error
+
+_AHEAD = 4  # units handed to each process before their turn: enough to keep it busy, few enough for the memory
+Report = Callable[[int], None]
+"""Called after each unit with how many there have been."""
+
+
+@dataclass
+class Converted:
+    """What came of it: how many records, of how many units, those that gave none with the reason, and how many units
+    were there from an earlier, stopped run."""
+
+    records: int = 0
+    units: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    resumed: int = 0
+
+
+def convert(
+    name: str, source: Path, output: Path, options: Options | None = None, workers: int = 1,
+    report: Report | None = None,
+) -> Converted:  # fmt: skip
+    """Write the records of ``source`` as JSON lines.
+
+    Raises:
+        SourceError, InputError: a source that is not there, or something else; no unit gave a record (then nothing is
+        written, and the first reason told).
+    """
+    options = checked(name, converter(name), options or Options())
+    ensure_folder(output.parent)
+    with _Journal(output, {"converter": name, "source": str(source.resolve()), **_plain(options)}) as journal:
+        told = Converted(resumed=len(journal.places))
+        order = []
+        for unit_name, lines in _answered(name, source, options, workers, journal):
+            order.append(unit_name)
+            told.units += 1
+            if isinstance(lines, str):
+                told.failed[unit_name] = lines
+            else:
+                told.records += lines
+            if report is not None:
+                report(told.units)
+        if not told.records:
+            reason = next(iter(told.failed.values()), f"{source} holds nothing to convert")
+            raise InputError(reason, "Nothing was written." if told.failed else "Check the path.")
+        with atomic_path(output) as path, path.open("wb") as file:
+            journal.copy(order, file)
+    journal.path.unlink(missing_ok=True)
+    return told
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+
+
+def _answered(
+    name: str, source: Path, options: Options, workers: int, journal: _Journal
+) -> Iterator[tuple[str, int | str]]:
+    """Each unit, in order, with the number of its records, which are in the journal then, or why there are none."""
+    seen: set[str] = set()
+    with _pool(workers) as submit:
+        waiting: deque[tuple[str, Future[list[str] | str] | None]] = deque()
+        units = iter(converter(name).units(source, options))
+        while True:
+            for unit in islice(units, max(0, _AHEAD * workers - len(waiting))):
+                if unit[0] in seen:
+                    raise InputError(f"{source} has two of {unit[0]!r}", "Rename one of them.")
+                seen.add(unit[0])
+                known = unit[0] in journal.places
+                waiting.append((unit[0], None if known else submit(_work, name, source, unit, options)))
+            if not waiting:
+                return
+            unit_name, future = waiting.popleft()
+            if future is None:
+                yield unit_name, journal.places[unit_name][1]
+                continue
+            answer = future.result()
+            if not isinstance(answer, str):
+                journal.add(unit_name, answer)
+            yield unit_name, answer if isinstance(answer, str) else len(answer)
+
+
+def _work(name: str, source: Path, unit: Unit, options: Options) -> list[str] | str:
+    """The records of one unit as lines, or what is wrong with it."""
+    try:
+        return [record.to_json() for record in converter(name).records(source, unit, options)]
+    except ElysiumError as error:
+        return str(error)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[..., Future[Any]]]:
+    """A function that has a function called, in another process if there are several."""
+    if workers == 1:
+        yield _at_once
+        return
+    # Spawned, not forked: whoever calls this may have threads, which a fork would leave behind with their locks held.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _at_once(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    done: Future[Any] = Future()
+    done.set_result(function(*arguments))
+    return done
+
+
+class _Journal:
+    """The file of what is done. ``places``: where the line of a unit begins, and how many records it has."""
+
+    def __init__(self, output: Path, about: dict[str, Any]) -> None:
+        self.path = output.with_name(output.name + ".partial")
+        self.about = about
+        self.places: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> _Journal:
+        try:
+            self.file: BinaryIO = self.path.open("r+b" if self.path.exists() else "w+b")
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        if not self._read():
+            self.file.seek(0)
+            self.file.truncate()
+            self.places = {}
+            self._write(self.about)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        if not self.places:
+            self.path.unlink(missing_ok=True)
+
+    def _read(self) -> bool:
+        """Find the units that are there, and cut off a line that was not finished; whether it is of the same run."""
+        if self.file.readline() != self._line(self.about):
+            return False
+        while True:
+            at = self.file.tell()
+            line = self.file.readline()
+            if not line.endswith(b"\n"):
+                self.file.seek(at)
+                self.file.truncate()
+                return True
+            entry = json.loads(line)
+            self.places[entry["unit"]] = (at, len(entry["lines"]))
+
+    @staticmethod
+    def _line(entry: dict[str, Any]) -> bytes:
+        return json.dumps(entry).encode() + b"\n"
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        try:
+            self.file.write(self._line(entry))
+            self.file.flush()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def add(self, unit: str, lines: list[str]) -> None:
+        """Keep the records of one more unit."""
+        self.places[unit] = (self.file.seek(0, 2), len(lines))
+        self._write({"unit": unit, "lines": lines})
+
+    def copy(self, units: list[str], file: BinaryIO) -> None:
+        """Write the records of ``units`` that gave any, in their order, a line each."""
+        for unit in units:
+            if unit in self.places:
+                self.file.seek(self.places[unit][0])
+                for line in json.loads(self.file.readline())["lines"]:
+                    file.write(line.encode() + b"\n")
