@@ -16,14 +16,13 @@ from safetensors.torch import load_file
 from elysium.cli.main import main
 from elysium.config import DataSection, Phase
 from elysium.config_files import load_stages
-from elysium.data.records import Record
 from elysium.errors import InputError, TrainingError
 from elysium.inference.pipelines import Elysium
 from elysium.model import ElysiumForConditionalGeneration
 from elysium.training import recipe
 from elysium.training.optimizer import part_groups, rate_of
 from elysium.training.samples import SampleDataset
-from elysium.training.sources import RecordClips, rounds
+from elysium.training.sources import RecordClips
 from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer
@@ -378,14 +377,6 @@ def test_frames_without_labels_teach_the_gate_nothing(made, tmp_path):
     assert all(
         line["loss"] == pytest.approx(line["loss_words"], rel=1e-3) and "loss_gate" not in line for line in lines
     )
-
-
-def test_turns_of_a_chat_are_paired_by_who_speaks(tmp_path):
-    turns = [("system", "be nice"), ("human", "what is it"), ("gpt", "a dog")]
-    record = Record(id=1, frames=[], vqa=[{"from": who, "value": text} for who, text in turns])
-    assert rounds(record) == (("what is it", "a dog"),)
-    with pytest.raises(InputError, match="does not go from human to gpt"):
-        rounds(Record(id=1, frames=[], vqa=[{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]))
 
 
 def test_another_number_of_processes_or_another_first_stage_is_refused(made, tmp_path, monkeypatch):

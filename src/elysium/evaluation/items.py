@@ -6,7 +6,6 @@ about models, results or metrics.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 
 from elysium.boxes import quantize
 from elysium.data.convert.sequences import read_sequences
-from elysium.data.records import Problem, Record, Turn, read_records
+from elysium.data.records import Problem, Record, read_records
+from elysium.data.records.chats import pairs, without_frame_marks
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
 
@@ -118,23 +118,12 @@ def _questions(record: Record) -> Iterator[Item]:
     """Each round of a chat; without images in its text, the frames of the record are what it is about."""
     if record.vqa is None:
         raise InputError(f"Record {record.id!r} has no vqa, which VideoQA needs", "Leave it out.")
-    turns = [turn for turn in record.vqa if turn.from_ != "system"]
-    rounds = list(zip(turns[::2], turns[1::2], strict=False))
-    sides = ["human", "gpt"] * len(rounds)
-    if not rounds or [_SIDES.get(turn.from_) for turn in turns] != sides:
-        raise InputError(f"The chat of record {record.id!r} is not question and answer in turn", "Leave it out.")
+    rounds = pairs(record)
     for number, (human, gpt) in enumerate(rounds):
         if human.box or record.box:
             raise InputError(f"Record {record.id!r} asks about boxes, which VideoQA does not", "Leave it out.")
         id = str(record.id) if len(rounds) == 1 else f"{record.id}|{number}"
-        yield Item(id, record, _without_marks(human), (gpt.value.strip(),))
-
-
-_SIDES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
-
-
-def _without_marks(turn: Turn) -> str:
-    return re.sub(r"<(image|video)>\n?", "", turn.value).strip()
+        yield Item(id, record, without_frame_marks(human.value), (gpt.value.strip(),))
 
 
 def boxes_text(record: Record, indices: Iterator[int] | range | tuple[int, ...]) -> str:

@@ -72,12 +72,15 @@ class ElysiumProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values", "frame_counts"]
 
-    def encode_prompt(self, text: str, num_image_tokens: int | None = None) -> list[int]:
-        """Ids of a prompt, every ``<image>`` expanded to k ids and every ``<region>`` to r."""
+    def encode_prompt(self, text: str, num_image_tokens: int | None = None, begins: bool = True) -> list[int]:
+        """Ids of a prompt, every ``<image>`` expanded to k ids and every ``<region>`` to r.
+
+        ``begins``: it starts with the tokenizer's own special tokens, as the first round of a chat does.
+        """
         k = num_image_tokens or self.num_image_tokens
         marks = {MARK_IMAGE: [self.image_token_id] * k, MARK_REGION: [self.region_token_id] * self.num_region_tokens}
         ids: list[int] = []
-        special = True  # the prompt itself starts with the tokenizer's own special tokens
+        special = begins
         for piece in re.split(f"({re.escape(MARK_IMAGE)}|{re.escape(MARK_REGION)})", text):
             if piece in marks:
                 ids += marks[piece]

@@ -76,15 +76,18 @@ class Collator:
         (R, 4) in the frames ``named_frames`` (R,) of U, and ``name_labels`` (R, W), the words for them, padded with
         IGNORED.
 
-        A packed ``attention_mask`` is (B, 1, L, L), true where a token sees another. ``ids``, ``dropped_frames`` and
-        ``skipped`` are what samples say of themselves, in lists.
+        A packed ``attention_mask`` is (B, 1, L, L), true where a token sees another. ``ids``, ``dropped_frames``,
+        ``dropped_rounds`` and ``skipped`` are what samples say of themselves, in lists.
         """
         groups = grouped(samples) if self.packing else [[sample] for sample in samples]
         k = self._draw_k(samples[0])
         batch: dict[str, Any] = _sequences([self._row(group, k) for group in groups])
         samples = [sample for group in groups for sample in group]
-        batch |= {"ids": [s.id for s in samples], "dropped_frames": [s.dropped_frames for s in samples],
-                  "skipped": [told for s in samples for told in s.skipped]}  # fmt: skip
+        batch |= {
+            "ids": [s.id for s in samples], "skipped": [told for s in samples for told in s.skipped],
+            "dropped_frames": [s.dropped_frames for s in samples],
+            "dropped_rounds": [s.dropped_rounds for s in samples],
+        }  # fmt: skip
         if any(len(s.boxes) for s in samples):
             batch |= self._frames(groups) | self._regions(groups)
             batch |= self._names(groups, batch["frame_ids"])
@@ -95,7 +98,8 @@ class Collator:
     def length(self, sample: Sample) -> int:
         """Tokens of a sample's sequence at its longest."""
         k = max(self.tokens_per_frame, default=self.processor.num_image_tokens)
-        return len(self.processor.encode_prompt(sample.prompt, k)) + len(self.processor.encode_answer(sample.answer))
+        first = len(self.processor.encode_prompt(sample.prompt, k)) + len(self.processor.encode_answer(sample.answer))
+        return first + sum(len(ids) for piece in self._later(sample) for ids in piece)
 
     def _draw_k(self, first: Sample) -> int:
         if not self.tokens_per_frame:
@@ -113,7 +117,16 @@ class Collator:
         if len(heard) != len(answer):  # numbers of several tokens do not stand place by place
             heard = answer
         values = self._box_values(answer) if sample.task.answers_boxes and self.value_of else [WORD] * len(answer)
-        return _Block(question + heard, [IGNORED] * len(question) + answer, [WORD] * len(question) + values)
+        ids, labels = question + heard, [IGNORED] * len(question) + answer
+        for asked, said in self._later(sample):
+            ids += asked + said
+            labels += [IGNORED] * len(asked) + said
+        return _Block(ids, labels, [WORD] * len(question) + values + [WORD] * (len(ids) - len(question) - len(answer)))
+
+    def _later(self, sample: Sample) -> list[tuple[list[int], list[int]]]:
+        """Prompt and answer tokens of further rounds."""
+        encode = self.processor
+        return [(encode.encode_prompt(asked, begins=False), encode.encode_answer(said)) for asked, said in sample.later]
 
     def _box_values(self, answer: list[int]) -> list[int]:
         """Value of each token that is a number inside brackets, TEMPLATE of every other (frame numbers included)."""

@@ -234,7 +234,8 @@ def fits_into(collator: Collator, most_tokens: int) -> Callable[[Sample], bool]:
     def fits(sample: Sample) -> bool:
         # A token is a byte or more of text, so most samples need not be tokenised for this.
         per_frame = max(collator.tokens_per_frame, default=collator.processor.num_image_tokens)
-        text = len(sample.prompt.encode()) + len(sample.answer.encode())
+        pieces = (sample.prompt, sample.answer, *(text for pair in sample.later for text in pair))
+        text = sum(len(piece.encode()) + 1 for piece in pieces)
         bound = text + (per_frame + 1) * len(sample.boxes) + collator.processor.num_region_tokens + 8
         return bound <= most_tokens or collator.length(sample) <= most_tokens
 

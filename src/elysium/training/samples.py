@@ -42,8 +42,9 @@ class Sample:
     NaN: where the object is in each frame, for the gate. ``frame_keys``: equal keys of two samples mean the same
     frame, with the same features. ``names``: the words for the thing (its noun, its colour), for ``named_box`` (4,),
     its box in the first frame or a part of that. ``id`` says where it comes from, ``labelled`` whether it is known what
-    lies where. ``dropped_frames``: how many it lost because the sequence would have been too long, ``skipped``: clips
-    passed over on the way to it, which could not be read or did not fit at all.
+    lies where. ``later``: prompt and answer of further rounds of a chat. ``dropped_frames``, ``dropped_rounds``: how
+    many it lost because the sequence would have been too long, ``skipped``: clips passed over on the way to it, which
+    could not be read or did not fit at all.
     """
 
     task: Task
@@ -60,7 +61,9 @@ class Sample:
     id: str = ""
     labelled: bool = True
     index: int = 0
+    later: tuple[tuple[str, str], ...] = ()
     dropped_frames: int = 0
+    dropped_rounds: int = 0
     skipped: tuple[str, ...] = ()
 
 
@@ -106,7 +109,7 @@ class SampleDataset(Dataset[Sample]):
 
     ``asked`` says what is asked and how (``data`` of a configuration). ``stills``: single pictures; questions on single
     pictures are about them, or, without them, about frames of clips. ``fits``: whether a sample's sequence is short
-    enough; one that is too long loses frames from the end.
+    enough; one that is too long loses rounds of its chat, then frames, from the end.
     """
 
     clips: Clips
@@ -163,14 +166,19 @@ class SampleDataset(Dataset[Sample]):
         return self._draw(rng, group_rng, trial, task)
 
     def _shortened(self, sample: Sample, trial: _Try) -> Sample | None:
-        """The sample, drawn again with ever fewer frames until it fits; None if not even one does."""
+        """The sample without its last rounds, then drawn again with ever fewer frames, until it fits; None if not even
+        one round about one frame does."""
         given = len(sample.boxes)
         while self.fits is not None and not self.fits(sample):
+            if sample.later:
+                sample = replace(sample, later=sample.later[:-1], dropped_rounds=sample.dropped_rounds + 1)
+                continue
             fewer = len(sample.boxes) - 1
             shorter = self._attempt(replace(trial, most_frames=fewer)) if fewer > 0 else None
             if shorter is None:
                 return None
-            sample = replace(shorter, dropped_frames=given - fewer)
+            dropped = sample.dropped_rounds
+            sample = replace(shorter, later=(), dropped_frames=given - fewer, dropped_rounds=dropped)
         return sample
 
     def _frames(self, index: int) -> int:
@@ -196,8 +204,8 @@ class SampleDataset(Dataset[Sample]):
             number = int(shuffled(len(clips), self.seed, group // len(clips))[group % len(clips)])
         frames, labels = clips[number]
         shown = _Shown(clips.name, number, frames)
-        if labels.chats:
-            return self._chat(rng, shown, labels, trial)
+        if labels.chat:
+            return self._chat(shown, labels.chat, trial)
         from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
         picked = draw_frames(group_rng, len(frames), trial.num_frames, from_start, self.asked.max_interval)
         picked = picked[: trial.most_frames]
@@ -212,17 +220,18 @@ class SampleDataset(Dataset[Sample]):
             return self._question(rng, item, labels, boxes, shown.clip(picked))
         return self._build(rng, task, item, boxes, shown.clip(picked))
 
-    def _chat(self, rng: np.random.Generator, shown: _Shown, labels: ClipLabels, trial: _Try) -> Sample:
-        """One round of a chat, about frames spread evenly over the clip, or about no frame at all."""
-        question, answer = labels.chats[int(rng.integers(len(labels.chats)))]
+    def _chat(self, shown: _Shown, chat: tuple[tuple[str, str], ...], trial: _Try) -> Sample:
+        """All rounds of a chat, about frames spread evenly over the clip, or about no frame at all."""
+        (question, answer), *later = chat
         picked = spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames]
         clip = shown.clip(picked)
         nowhere = np.full((len(picked), 4), np.nan, np.float32)
         alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
         prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
+        rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, question if len(picked) else None,
-            clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False,
+            clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False, later=rounds,
         )  # fmt: skip
 
     def _question(

@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.boxes import quantize
-from elysium.data.records import Record, Turn, read_records
+from elysium.data.records import Box, Record, read_records
+from elysium.data.records.chats import rounds
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
-
-_BOX_MARK = "<box>"
-_ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
-_FRAME_MARKS = ("<image>", "<video>")
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,13 @@ class ObjectLabel:
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What is known of one clip: its objects, and questions with their answers (``chats``).
+    """What is known of one clip: its objects, or a ``chat`` about it, question and answer of each round.
 
     ``words_at_start``: expressions are true of the first frame, and perhaps of no other.
     """
 
     objects: tuple[ObjectLabel, ...] = ()
-    chats: tuple[tuple[str, str], ...] = ()
+    chat: tuple[tuple[str, str], ...] = ()
     words_at_start: bool = True
 
 
@@ -139,11 +136,17 @@ def _grouped(records: Any) -> list[tuple[tuple[str, ...], ClipLabels]]:
     chats: list[tuple[tuple[str, ...], ClipLabels]] = []
     for record in records:
         if record.vqa is not None:
-            chats.append((tuple(record.frames), ClipLabels(chats=rounds(record), words_at_start=False)))
+            chat = rounds(record, _box_text)
+            if chat:
+                chats.append((tuple(record.frames), ClipLabels(chat=chat, words_at_start=False)))
         else:
             objects.setdefault(tuple(record.frames), []).append(_object(record))
     tracks = [(names, ClipLabels(tuple(items), words_at_start=False)) for names, items in objects.items()]
     return tracks + chats
+
+
+def _box_text(box: Box) -> str:
+    return ELYSIUM.format_box(quantize(np.array([box]))[0])
 
 
 def _object(record: Record) -> ObjectLabel:
@@ -152,27 +155,3 @@ def _object(record: Record) -> ObjectLabel:
     return ObjectLabel(
         record.object_class or words, None, record.boxes_xyxyn.astype(np.float32), expressions, words
     )  # fmt: skip
-
-
-def rounds(record: Record) -> tuple[tuple[str, str], ...]:
-    """Questions and answers of a chat, frame marks taken out and ``<box>`` marks filled in."""
-    turns = [turn for turn in record.vqa or [] if turn.from_ in (*_ASKING, *_ANSWERING)]
-    if any(turn.from_ not in (_ANSWERING if number % 2 else _ASKING) for number, turn in enumerate(turns)):
-        raise InputError(f"The chat {record.id!r} does not go from human to gpt and back", "Mend its turns (from)")
-    pairs = zip(turns[::2], turns[1::2], strict=False)
-    boxes = iter(record.box or [])
-    texts = [(_filled(question, boxes), _filled(answer, boxes)) for question, answer in pairs]
-    return tuple((question, answer) for question, answer in texts if question and answer)
-
-
-def _filled(turn: Turn, shared: Any) -> str:
-    text = turn.value
-    own = iter(turn.box) if turn.box else shared
-    while _BOX_MARK in text:
-        box = next(own, None)
-        if box is None:
-            break
-        text = text.replace(_BOX_MARK, ELYSIUM.format_box(quantize(np.array([box]))[0]), 1)
-    for mark in _FRAME_MARKS:
-        text = text.replace(mark, "")
-    return text.strip()

@@ -45,7 +45,7 @@ from elysium.training.validation import Validation
 BAD_BATCH = "bad_batch.json"
 TRAINED = "trained.safetensors"
 STAGING = "saving"
-_ABOUT = ("ids", "dropped_frames", "skipped", "counts")
+_ABOUT = ("ids", "dropped_frames", "dropped_rounds", "skipped", "counts")
 _TARGETS = ("labels", "number_values", "gate_targets", "gate_boxes", "name_labels")
 
 
@@ -123,7 +123,8 @@ class ElysiumTrainer(Trainer):
 
     def _count_troubles(self, batch: dict[str, Any]) -> None:
         """Remember what went wrong on the way to a batch."""
-        self.told["dropped_frames"] += sum(batch["dropped_frames"])
+        for what in ("dropped_frames", "dropped_rounds"):
+            self.told[what] += sum(batch[what])
         self.told["skipped_clips"] += len(batch["skipped"])
 
     def compute_loss(

@@ -40,7 +40,8 @@ class Converter:
         about: what SRC must hold, in one line.
         units: the pieces of a source, in an order that never changes; told lazily. Raises SourceError for a source that
             is not there, InputError for one that is something else.
-        records: the records of one piece, image paths relative to :func:`image_root`. Raises ElysiumError where it is broken.
+        records: the records of one piece, image paths relative to :func:`image_root`. Raises ElysiumError where it is
+            broken.
         splits: the choices of ``Options.split``, the default first; none where there is nothing to choose.
         takes: the other options that it looks at, by their names.
     """
@@ -53,7 +54,7 @@ class Converter:
 
 
 def image_root(source: Path, options: Options) -> Path:
-    """The folder that image paths are relative to: the one that was named, else the source, or the folder it lies in."""
+    """The folder that image paths are relative to: the one that was named, else the source or the folder it is in."""
     if options.images is not None:
         return options.images
     return source if source.is_dir() else source.parent
