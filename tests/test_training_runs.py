@@ -1,5 +1,6 @@
 """Whole runs of a tiny model on records: resuming, low-rank adapters, parts with rates of their own, bad inputs."""
 
+import itertools
 import json
 import os
 import shutil
@@ -16,13 +17,13 @@ from safetensors.torch import load_file
 from elysium.cli.main import main
 from elysium.config import DataSection, Phase
 from elysium.config_files import load_stages
-from elysium.errors import InputError, TrainingError
+from elysium.errors import InputError, SourceError, TrainingError
 from elysium.inference.pipelines import Elysium
 from elysium.model import ElysiumForConditionalGeneration
 from elysium.training import recipe
 from elysium.training.optimizer import part_groups, rate_of
 from elysium.training.samples import SampleDataset
-from elysium.training.sources import RecordClips
+from elysium.training.sources import RecordClips, clips_of
 from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer
@@ -289,7 +290,7 @@ def test_missing_images_are_said_first_or_skipped_and_counted(made, tmp_path, ca
     folder = tmp_path / "data"
     records = write_records(folder)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no image of its first record is in .*empty \(looked for v0/0.png\)"):
+    with pytest.raises(SourceError, match=r"empty' holds none of the frames .* \(for example 'v0/0.png'\)"):
         recipe.run(write_config(
             tmp_path / "none.yaml", model={"path": made[0]}, data={"sources": [source(records, tmp_path / "empty")]}
         ))  # fmt: skip
@@ -299,10 +300,38 @@ def test_missing_images_are_said_first_or_skipped_and_counted(made, tmp_path, ca
     shutil.rmtree(folder / "v2")
     first = json.loads(records.read_text().splitlines()[0])
     write_lines(folder / "v0.jsonl", [{**first, "frames": [], "box": []}])
-    with pytest.raises(InputError, match=r"record 1 \(line 1\), frames: is empty"):
+    with pytest.raises(InputError, match=r"record 1, frames: is empty"):
         recipe.run(write_config(
             tmp_path / "no-frames.yaml", model={"path": made[0]}, data={"sources": [source(folder / "v0.jsonl")]}
         ))  # fmt: skip
+
+
+def test_defective_records_are_said_first_or_skipped_and_counted(made, tmp_path, capsys):
+    lines = [json.loads(line) for line in made[1].read_text().splitlines()]
+    folder = made[1].parent
+    far = [dict(line, id=f"{i}-{line['id']}") for i in range(4) for line in lines]
+    far[-1] = dict(far[-1], vid="broken", frames=["v0/0.png"], box=[[0.5, 0.5, 0.1, 0.1]])
+    run = write_config(
+        tmp_path / "run.yaml", model={"path": made[0]}, trainer={"max_steps": 8},
+        data={"sources": [source(write_lines(tmp_path / "far.jsonl", far), folder)]},
+    )  # fmt: skip
+    recipe.run(run)
+    told = capsys.readouterr().out
+    assert "skipped clips:" in told and len(losses(tmp_path / "run")) == 8
+    assert "times: " in told and "far.jsonl, record 24, box[0]: is inverted" in told
+    path = write_lines(tmp_path / "first.jsonl", [dict(lines[0], box=[[10, 20, 30, 40]] * 6), *lines])
+    with pytest.raises(InputError, match=r"first\.jsonl, record 1, box: the boxes look like per cent"):
+        recipe.run(write_config(
+            tmp_path / "first.yaml", model={"path": made[0]}, data={"sources": [source(path, folder)]}
+        ))  # fmt: skip
+
+
+def test_tracks_of_the_same_frames_are_one_clip_and_each_chat_is_one():
+    groups, is_chat = np.array([7, -3, 7, 5, -3, 7]), np.array([0, 0, 0, 1, 0, 1], bool)
+    order, starts = clips_of(groups, is_chat)
+    clips = [order[a:b].tolist() for a, b in itertools.pairwise(starts)]
+    assert clips == [[0, 2], [1, 4], [3], [5]]
+    assert [part.tolist() for part in clips_of(groups[:0], is_chat[:0])] == [[], [0]]
 
 
 def test_epochs_count_records(made, tmp_path):

@@ -16,7 +16,7 @@ from elysium.boxes import quantize
 from elysium.data.convert.sequences import read_sequences
 from elysium.data.records import Problem, Record, read_records
 from elysium.data.records.chats import pairs, without_frame_marks
-from elysium.errors import InputError, SourceError
+from elysium.errors import InputError
 from elysium.language.dialects import ELYSIUM
 
 TASKS = ("SOT", "RSOT", "Video-REG", "REC", "REG", "VideoQA")
@@ -132,15 +132,3 @@ def boxes_text(record: Record, indices: Iterator[int] | range | tuple[int, ...])
     boxes = record.boxes_xyxyn
     bins = [None if np.isnan(boxes[i]).any() else quantize(boxes[i][None])[0] for i in indices]
     return ELYSIUM.format_boxes(bins)
-
-
-def check_images(items: list[Item], images: Path) -> None:
-    """Raise SourceError if ``images`` is no folder, or none of the first items' first frames are below it."""
-    if not images.is_dir():
-        raise SourceError(f"There is no folder of images {str(images)!r}", "Name it with --images.")
-    tried = [item.record.frames[0] for item in items[:20] if item.record.frames]
-    if tried and not any((images / name).is_file() for name in tried):
-        raise SourceError(
-            f"{str(images)!r} holds none of the frames of the annotations (for example {tried[0]!r})",
-            "Paths in the annotations are relative to --images.",
-        )

@@ -27,9 +27,10 @@ from queue import Empty
 from typing import Any, TypeAlias
 
 from elysium.data.records import Problem
+from elysium.data.records.images import FIRST_RECORDS, check_images
 from elysium.errors import ElysiumError, InputError, OutputError
 from elysium.evaluation.baselines import build_baseline, is_baseline
-from elysium.evaluation.items import DEFAULT_TEXT_KEY, Item, check_images, read_items
+from elysium.evaluation.items import DEFAULT_TEXT_KEY, Item, read_items
 from elysium.evaluation.journal import Journal
 from elysium.evaluation.predictors import Predictor, build_predictor, check_pair
 from elysium.evaluation.results import FAILURES, PARTS, RUN, Result, join_parts, read_results
@@ -102,7 +103,7 @@ def begin(settings: Settings, command: Sequence[str] = ()) -> list[Item]:
     items = settings.items()
     if not items:
         raise InputError(f"{settings.annotations} holds nothing to evaluate", "Give a file with records.")
-    check_images(items, settings.images)
+    check_images((item.record for item in items[:FIRST_RECORDS]), settings.images)
     check_pair(settings.task, settings.model, settings.protocol == "published")
     if is_baseline(settings.model):
         build_baseline(settings.model)

@@ -40,8 +40,7 @@ class Materials:
             if cache is not None:
                 yield from cache.all_objects()
         for source in self.records:
-            for _, labels in source.clips:
-                yield from labels.objects
+            yield from source.objects()
 
     def check_frames(self, expected: tuple[int, ...]) -> None:
         """Raises InputError if a cache holds frames of another shape, as one made for another tower does."""

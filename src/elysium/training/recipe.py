@@ -54,6 +54,7 @@ from elysium.training.vocabulary import Vocabulary
 
 DONE = "training.json"  # in the folder of a finished model
 MOST_TOKENS = 1 << 20  # where a language model sets no limit
+REASONS_TOLD = 3  # why clips were skipped, most frequent first
 _REFUSED = {
     "load_best_model_at_end": "the curriculum ends with the last step",
     "label_smoothing_factor": "numbers are softened by loss.number_sigma",
@@ -260,6 +261,8 @@ def train(trainer: ElysiumTrainer, config: TrainConfig, last: str | None) -> Non
         for what, count in trainer.told.items():
             if count:
                 print(f"{what.replace('_', ' ')}: {count}", flush=True)
+        for reason, count in trainer.reasons.most_common(REASONS_TOLD):
+            print(f"  {count} times: {reason}", flush=True)
     if stop.asked:
         if says:
             step = trainer.state.global_step

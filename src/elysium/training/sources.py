@@ -6,7 +6,7 @@ them. Does not know: tasks, prompts, which frames are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elysium.boxes import quantize
-from elysium.data.records import Box, Record, read_records
+from elysium.data.records import Box, Record
 from elysium.data.records.chats import rounds
+from elysium.data.records.images import FIRST_RECORDS, check_images
+from elysium.data.records.index import RecordFile
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
 
@@ -91,58 +93,73 @@ def _read(path: str, size_px: int) -> NDArray[np.uint8]:
 
 
 class RecordClips:
-    """The clips of a file of records, held in memory without their images.
+    """The clips of a file of records, read when they are asked for.
 
     Tracks over the same frames are objects of one clip; every chat is a clip of its own.
 
     Args:
-        annotations: a file that ``elysium.data.records`` reads.
+        annotations: a file that ``elysium.data.records.index`` reads.
         images: the folder that its paths are relative to.
         size_px: sides of the frames.
 
     Raises:
-        InputError, SourceError: a defective record, or the first record with images finds none of them.
+        InputError, SourceError: the file cannot be read, the first records are defective, or none of their first images
+        is there.
     """
 
     def __init__(self, annotations: Path, images: Path, size_px: int) -> None:
         self.name = annotations.stem
         self.images, self.size_px = images, size_px
-        self.clips = _grouped(read_records(annotations))
-        self._check_first_image(annotations)
+        self.records = RecordFile(annotations)
+        self._last: tuple[int, tuple[ImageFrames, ClipLabels]] | None = None
+        self._order, self._starts = clips_of(self.records.groups, self.records.is_chat)
+        check_images(self.records[:FIRST_RECORDS], images)
 
     @property
     def only_chats(self) -> bool:
         """Whether there are no tracks among them."""
-        return not any(labels.objects for _, labels in self.clips)
+        return bool(self.records.is_chat.all())
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self._starts) - 1
 
     def __getitem__(self, number: int) -> tuple[ImageFrames, ClipLabels]:
-        names, labels = self.clips[number]
-        return ImageFrames(self.images, names, self.size_px), labels
+        """Raises SourceError for a clip with a defective record."""
+        if self._last is None or self._last[0] != number:  # neighbouring samples ask about the same clip
+            self._last = number, self._read(number)
+        return self._last[1]
 
-    def _check_first_image(self, annotations: Path) -> None:
-        names = next((names for names, _ in self.clips if names), ())
-        if names and not any((self.images / name).is_file() for name in names):
-            raise InputError(
-                f"{annotations}: no image of its first record is in {self.images} (looked for {names[0]})",
-                "Name the folder that its paths are relative to as images",
-            )
+    def _read(self, number: int) -> tuple[ImageFrames, ClipLabels]:
+        try:
+            records = [self.records[place] for place in self._order[self._starts[number] : self._starts[number + 1]]]
+            labels = _labels(records)
+        except InputError as error:
+            raise SourceError(str(error)) from error
+        return ImageFrames(self.images, records[0].frames, self.size_px), labels
+
+    def objects(self) -> Iterator[ObjectLabel]:
+        """Every object of the tracks. Raises InputError for a defective record."""
+        for place in np.flatnonzero(~self.records.is_chat):
+            yield _object(self.records[place])
 
 
-def _grouped(records: Any) -> list[tuple[tuple[str, ...], ClipLabels]]:
-    objects: dict[tuple[str, ...], list[ObjectLabel]] = {}
-    chats: list[tuple[tuple[str, ...], ClipLabels]] = []
-    for record in records:
-        if record.vqa is not None:
-            chat = rounds(record, _box_text)
-            if chat:
-                chats.append((tuple(record.frames), ClipLabels(chat=chat, words_at_start=False)))
-        else:
-            objects.setdefault(tuple(record.frames), []).append(_object(record))
-    tracks = [(names, ClipLabels(tuple(items), words_at_start=False)) for names, items in objects.items()]
-    return tracks + chats
+def clips_of(groups: NDArray[np.int64], is_chat: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which records make up which clip: record numbers in the order of clips, (N,), and where each clip begins in them
+    and the last one ends, (C + 1,). Tracks of one group are a clip, and so is each chat; clips of tracks come first,
+    each kind in the order of the file."""
+    tracks, chats = np.flatnonzero(~is_chat), np.flatnonzero(is_chat)
+    _, first, which = np.unique(groups[tracks], return_index=True, return_inverse=True)
+    by_appearance = np.argsort(np.argsort(first))[which]  # numbers of clips in the order in which they begin
+    order = np.argsort(by_appearance, kind="stable")
+    sizes = np.concatenate([np.bincount(by_appearance, minlength=len(first)), np.ones(len(chats), np.int64)])
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return np.concatenate([tracks[order], chats]), starts
+
+
+def _labels(records: Sequence[Record]) -> ClipLabels:
+    if records[0].vqa is not None:
+        return ClipLabels(chat=rounds(records[0], _box_text), words_at_start=False)
+    return ClipLabels(tuple(_object(record) for record in records), words_at_start=False)
 
 
 def _box_text(box: Box) -> str:

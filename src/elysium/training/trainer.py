@@ -45,6 +45,7 @@ from elysium.training.validation import Validation
 BAD_BATCH = "bad_batch.json"
 TRAINED = "trained.safetensors"
 STAGING = "saving"
+_MOST_REASONS = 1000  # for skipped clips, that are told apart
 _ABOUT = ("ids", "dropped_frames", "dropped_rounds", "skipped", "counts")
 _TARGETS = ("labels", "number_values", "gate_targets", "gate_boxes", "name_labels")
 
@@ -63,6 +64,7 @@ class ElysiumTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the shares of micro-batches
         self.told: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self._sums: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._staging: str | None = None
         self._scored: int | None = None  # the step of the last validation: the last step would have two
@@ -126,6 +128,9 @@ class ElysiumTrainer(Trainer):
         for what in ("dropped_frames", "dropped_rounds"):
             self.told[what] += sum(batch[what])
         self.told["skipped_clips"] += len(batch["skipped"])
+        for reason in batch["skipped"]:
+            if reason in self.reasons or len(self.reasons) < _MOST_REASONS:
+                self.reasons[reason] += 1
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -131,6 +131,6 @@ def in_frame(boxes_xyxyn: FloatArray) -> dict[str, Any]:
     What sticks out is cut off; a row with NaN, or of which nothing is left, is an absence.
     """
     boxes = boxes_xyxyn.clip(0, 1).round(_DECIMALS)
-    absent = (~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)).tolist()
+    absent: list[bool] = np.logical_not((boxes[:, 2:] > boxes[:, :2]).all(axis=1)).tolist()
     kept = [None if gone else tuple(row) for gone, row in zip(absent, boxes.tolist(), strict=True)]
     return {"box": kept, "absent": absent} if any(absent) else {"box": kept}

@@ -32,11 +32,14 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True)
 class Item:
-    """One value of the file, and where it stands; both count from 1."""
+    """One value of the file, and where it stands; both count from 1. ``start`` and ``size`` are bytes, of the contents
+    of a gzipped file."""
 
     record: int
     line: int
     value: Any
+    start: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,21 @@ def _opened(path: AnyPath) -> ByteFile:
 
 
 def _lines(file: ByteFile, name: str) -> Iterator[Item | Problem]:
-    record, line = 0, 0
+    record, line, start, end = 0, 0, 0, 0
     try:
         for line in itertools.count(1):
             raw = file.readline(MAX_RECORD_BYTES + 1)
             if not raw:
                 return
+            start, end = end, end + len(raw)
             if len(raw) > MAX_RECORD_BYTES:
                 yield Problem(name, record + 1, line, "", _TOO_LONG, True)
                 return
             text = raw.removeprefix(codecs.BOM_UTF8).strip()
             if text:
                 record += 1
-                yield _parsed(name, record, line, text, torn=not raw.endswith(b"\n"))
+                start += raw.index(text)
+                yield _parsed(name, record, line, text, start, torn=not raw.endswith(b"\n"))
     except EOFError:
         yield _cut(name, record + 1, line)  # a gzip file that was not finished
 
@@ -100,9 +105,9 @@ def _lines(file: ByteFile, name: str) -> Iterator[Item | Problem]:
 _TOO_LONG = f"is longer than {MAX_RECORD_BYTES >> 20} MB; are the records on lines of their own?"
 
 
-def _parsed(name: str, record: int, line: int, text: bytes, torn: bool) -> Item | Problem:
+def _parsed(name: str, record: int, line: int, text: bytes, start: int, torn: bool) -> Item | Problem:
     try:
-        return Item(record, line, json.loads(text))
+        return Item(record, line, json.loads(text), start, len(text))
     except (ValueError, RecursionError) as error:
         return _cut(name, record, line) if torn and _unfinished(error) else _broken(name, record, line, error)
 
@@ -139,8 +144,9 @@ def _array(file: ByteFile, name: str) -> Iterator[Item | Problem]:
         window.peek()
         window.advance(window.at + 1)
         while (mark := window.peek()) and mark != "]":
-            line = window.line
-            yield Item(record, line, window.value())
+            line, start = window.line, window.byte
+            value = window.value()
+            yield Item(record, line, value, start, window.byte - start)
             mark = window.peek()
             record += 1
             if mark == ",":
@@ -168,12 +174,14 @@ class _Window:
     """A stretch of the text of a file that moves on as values are taken from it."""
 
     def __init__(self, file: ByteFile) -> None:
-        self.text, self.at, self.line = "", 0, 1
+        self.text, self.at, self.line, self.byte = "", 0, 1, 0
         self._file, self._decoder = file, codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
 
     def advance(self, to: int) -> None:
-        self.line += self.text.count("\n", self.at, to)
+        passed = self.text[self.at : to]
+        self.line += passed.count("\n")
+        self.byte += len(passed) if passed.isascii() else len(passed.encode("utf-8", "surrogateescape"))
         self.at = to
 
     def peek(self) -> str:
@@ -213,5 +221,7 @@ class _Window:
         """Read on, each time at least as much as is there, so that a long value is not parsed too often."""
         data = self._file.read1(max(CHUNK_BYTES, len(self.text) - self.at))
         if data:
+            if not self.byte and not self.text and data.startswith(codecs.BOM_UTF8):
+                self.byte = len(codecs.BOM_UTF8)  # which the decoder leaves out
             self.text, self.at = self.text[self.at :] + self._decoder.decode(data), 0
         return bool(data)
