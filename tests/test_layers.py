@@ -22,6 +22,7 @@ LAYERS = {
     "elysium.config_files": 0,
     "elysium.config_published": 0,
     "elysium.manifest": 0,
+    "elysium.processes": 0,
     "elysium.language": 1,
     "elysium.live": 1,
     "elysium.readers": 1,

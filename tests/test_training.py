@@ -25,7 +25,7 @@ from elysium.training.loss import (
     teacher_forced_boxes,
     total,
 )
-from elysium.training.samples import Sample, SampleDataset, draw_frames, names, part_of
+from elysium.training.samples import Sample, SampleDataset, names, part_of
 from elysium.training.validation import IouTally, NameTally
 from tiny import tiny_model_and_processor, tiny_tokenizer
 
@@ -298,16 +298,6 @@ def test_prompt_box_is_frame_one_of_the_answer(cache):
             first = item.answer.split("]")[0].split("[")[1]
             assert f"[{first}]<region>" in item.prompt
             assert np.allclose(item.region * 100, [int(v) for v in first.split(",")])
-
-
-@pytest.mark.parametrize("wanted", [1, 2, 5, 8, 12])
-def test_draw_frames(wanted):
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        picked = draw_frames(rng, 8, wanted, from_start=False, max_interval=60)
-        assert len(picked) == min(wanted, 8) and picked.min() >= 0 and picked.max() < 8
-        assert len(set(np.diff(picked))) <= 1
-    assert draw_frames(rng, 8, wanted, from_start=True, max_interval=60)[0] == 0
 
 
 @pytest.mark.parametrize(("text", "sentence"), [

@@ -93,6 +93,7 @@ Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", help="CPU threads to use.", show_default=False)
 ]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary; warnings stay.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")
@@ -133,7 +134,8 @@ def check_boxes(boxes: list[list[float]], box_format: str, resolution_wh: tuple[
     to_xyxy(boxes, box_format, resolution_wh)
 
 
-def _at_least(name: str, value: int | None, least: int) -> None:
+def at_least(name: str, value: int | None, least: int = 1) -> None:
+    """Raise InputError for a number under ``least``; None is what was not given."""
     if value is not None and value < least:
         raise InputError(f"{name} {value} is too small", f"Give {least} or more.")
 
@@ -194,7 +196,7 @@ def check_machine(device: str, dtype: str, threads: int | None) -> None:
 
     Imports PyTorch, so it comes after the checks that need nothing.
     """
-    _at_least("--threads", threads, 1)
+    at_least("--threads", threads, 1)
     from elysium.inference.devices import resolve_device, resolve_dtype
 
     resolve_dtype(dtype, resolve_device(device))

@@ -1,21 +1,18 @@
-"""`elysium data`: annotations are converted. Knows options and what is said, nothing about any format."""
+"""`elysium data`, and `convert` in it. Knows options and what is said, nothing about any format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from elysium.cli import common
-from elysium.errors import InputError
+from elysium.cli import common, records
+from elysium.cli.progress import counted
 
 app = typer.Typer(help="Annotations: the records that training and evaluation read.", no_args_is_help=True)
 
 _TOLD = 5  # failures and defects that are told one by one
-Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
 
 
 @app.command("convert")
@@ -28,7 +25,7 @@ def convert(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Where the images are, if not in SRC.",
                                                 show_default=False)] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="N", help="Of videos without boxes: so many frames.")] = 16,
-    workers: Workers = 1, quiet: common.Quiet = False,
+    workers: common.Workers = 1, quiet: common.Quiet = False,
 ) -> int:  # fmt: skip
     """Write labels as records (JSON lines); image paths in them are relative to SRC (a file: its folder), or to
     --images.
@@ -42,9 +39,9 @@ def convert(
     from elysium.data.convert.run import convert as run
     from elysium.data.records import validate_records
 
-    _at_least("--workers", workers)
-    _at_least("--frames", frames)
-    with _units(f"converting {name}", quiet) as report:
+    common.at_least("--workers", workers)
+    common.at_least("--frames", frames)
+    with counted(f"converting {name}", quiet) as report:
         done = run(name, source, output, Options(split, images, frames), workers, report)
     if done.resumed:
         print(f"{done.resumed} parts were there from before")
@@ -59,21 +56,5 @@ def convert(
     return common.SOME_FAILED if done.failed or defects else common.DONE
 
 
-def _at_least(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"{name} is {value}", "Give 1 or more.")
-
-
-@contextmanager
-def _units(label: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Yield what is told how many parts are done, or None when ``quiet``."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as line:
-        task = line.add_task(label, total=None)
-        yield lambda done: line.update(task, completed=done)
+for command in (records.validate, records.stats, records.show, records.split, records.merge, records.frames):
+    app.command(command.__name__)(command)

@@ -58,7 +58,6 @@ TextKey = Annotated[
         help="The key with the words.  [default: object_description; published: object_class]",
     ),
 ]  # fmt: skip
-Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N items.", show_default=False)]
 FirstFrames = Annotated[
     int | None, typer.Option("--max-frames", metavar="N", help="The first N frames of each.", show_default=False)
@@ -68,7 +67,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; figures and f
 
 def evaluate(
     task: EvalTask, annotations: Annotations, output: Output, images: Images = None, model: EvalModel = "nano",
-    protocol: Protocol = "standard", text_key: TextKey = None, workers: Workers = 1, limit: Limit = None,
+    protocol: Protocol = "standard", text_key: TextKey = None, workers: common.Workers = 1, limit: Limit = None,
     max_frames: FirstFrames = None, convention: ConventionOption = None, count_first: CountFirst = True,
     search_window: common.SearchWindow = "auto", clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search", java: JavaOption = True, judge: JudgeUrl = None,

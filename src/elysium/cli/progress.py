@@ -1,4 +1,4 @@
-"""A progress line on stderr: frames done, frames a second, time left. Knows nothing about what is done."""
+"""Progress lines on stderr. Knows nothing about what is done."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def frame_progress(label: str, *, quiet: bool = False) -> Iterator[Report | None
     with Progress(*columns, console=Console(stderr=True)) as line:
         task = line.add_task(label, total=None)
         yield lambda done, total: line.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counted(label: str, quiet: bool = False) -> Iterator[Callable[[int], None] | None]:
+    """Yield what is told how many things are done, of which nobody knows how many there are; None when `quiet`."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as line:
+        task = line.add_task(label, total=None)
+        yield lambda done: line.update(task, completed=done)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from elysium.boxes import Affine2d, FloatArray, quantize
+from elysium.data.sampling import spread_frames
 from elysium.errors import InputError
 from elysium.evaluation.baselines import build_baseline, is_baseline, track_boxes
 from elysium.evaluation.items import TRACKING, Item, boxes_text
@@ -246,8 +247,7 @@ class _Ear:
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:
     """At most ``count`` of them, evenly, the first always."""
-    places = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [paths[place] for place in places.tolist()]
+    return [paths[place] for place in spread_frames(len(paths), count)]
 
 
 def first_box(item: Item) -> FloatArray:

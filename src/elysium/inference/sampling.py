@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from elysium.data.sampling import spread_frames
 from elysium.video import Frame
 
 
@@ -18,7 +19,7 @@ def uniform_frames(frames: Iterable[Frame], count: int, expected: int | None = N
     """
     if expected is None:
         return _of_unknown(frames, count)
-    wanted = {round(i * (expected - 1) / max(count - 1, 1)) for i in range(count)} if expected > count else None
+    wanted = set(spread_frames(expected, count).tolist()) if expected > count else None
     kept: list[Frame] = []
     for place, frame in enumerate(frames):
         if len(kept) == count:
@@ -39,4 +40,4 @@ def _of_unknown(frames: Iterable[Frame], count: int) -> list[Frame]:
             kept, step = kept[::2], 2 * step
     if len(kept) <= count:
         return kept
-    return [kept[round(i * (len(kept) - 1) / max(count - 1, 1))] for i in range(count)]
+    return [kept[place] for place in spread_frames(len(kept), count)]

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
 from elysium.config import DataSection, Phase
+from elysium.data.sampling import draw_frames, spread_frames
 from elysium.data.synth.questions import ask
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
@@ -352,20 +353,3 @@ def part_of(rng: np.random.Generator, box: NDArray[np.float32]) -> NDArray[np.fl
     share = rng.uniform(0.3, 1.0, 2)
     corner = box[:2] + rng.random(2) * (1 - share) * size
     return np.concatenate([corner, corner + share * size]).astype(np.float32)
-
-
-def draw_frames(
-    rng: np.random.Generator, available: int, count: int, from_start: bool, max_interval: int
-) -> NDArray[np.int64]:
-    """``count`` frame numbers at one interval of at most ``max_interval``, from a random start, or from 0."""
-    count = min(count, available)
-    widest = min((available - 1) // max(count - 1, 1), max_interval)
-    interval = int(rng.integers(1, widest + 1)) if count > 1 else 1
-    last_start = available - 1 - interval * (count - 1)
-    start = 0 if from_start else int(rng.integers(last_start + 1))
-    return start + interval * np.arange(count)
-
-
-def spread_frames(available: int, count: int) -> NDArray[np.int64]:
-    """At most ``count`` frame numbers spread evenly over a clip, the first and the last among them."""
-    return np.unique(np.linspace(0, max(available - 1, 0), min(count, available)).round().astype(np.int64))

@@ -2,13 +2,14 @@
 
 ``llava``, the JSON of LLaVA's instruction data (as its authors describe and release it); SRC is the file, an array:
 
-    {"id": ..., "image": "coco/train2017/000000033471.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat"
-     " ...?"}, {"from": "gpt", "value": "..."}, ...]}
+    {"id": ..., "image": "coco/train2017/000000033471.jpg",
+     "conversations": [{"from": "human", "value": "<image>\\nWhat ...?"}, {"from": "gpt", "value": "..."}, ...]}
 
-"image" is missing in chats about nothing, and may be a list. Images are relative to the file's folder or --images. Kept:
-the turns as they are, those of the system too. An entry that no record can be made of is left out, which is told once a
-part: turns that are not question and answer in turn; not one ``<image>`` an image; a ``<box>``, which means something
-here; a video; an image that is not there. Dropped: other keys. An id that others have too becomes ``id#2`` and so on.
+"image" is missing in chats about no image, and may be a list. Images are relative to the file's folder or to --images.
+Kept: the turns as they are, those of the system too. Dropped: other keys. An id that an earlier entry has becomes
+``id#2`` and so on. An entry that no record can be made of is left out, which is told once for each part of the file:
+turns that are not question and answer in turn; not one ``<image>`` an image; a ``<box>``, which means something here; a
+video; an image that is not there.
 
 ``videochat``, the instruction data of VideoChat2 (VideoChat2-IT, its video part) and of VideoChat (11k, without "i");
 SRC is the file, an array:
@@ -48,9 +49,9 @@ _SIDES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 _IMAGE, _VIDEO = "<image>", "<video>\n"
 
 
-def entries_of(path: Path, keys: tuple[str, ...], example: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON array or of JSON lines, each with the words for its place. Raises SourceError for a file
-    that cannot be read, InputError if its first entry lacks a key, or an entry is no object or no JSON."""
+def entries_of(path: Path, keys: tuple[str, ...], example: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The objects of a JSON array or of JSON lines: number, words for the place, the object. Raises SourceError for a
+    file that cannot be read, InputError if its first entry lacks a key, or an entry is no object or no JSON."""
     for item in stream(path):
         if isinstance(item, Problem):
             raise InputError(str(item), "Mend the file or load it anew.")
@@ -60,7 +61,7 @@ def entries_of(path: Path, keys: tuple[str, ...], example: str) -> Iterator[tupl
         missing = [key for key in keys if key not in item.value]
         if item.record == 1 and missing:
             raise InputError(f"{place} has no {missing[0]!r}", f"Each is {example}.")
-        yield place, item.value
+        yield item.record, place, item.value
 
 
 class Ids:
@@ -80,7 +81,7 @@ class Ids:
 
 
 def chat_turns(rounds: list[tuple[str, str]]) -> list[Turn]:
-    """Questions about a video with their answers as turns."""
+    """Questions about a video with their answers as turns, the first with the mark of a video before it."""
     turns = []
     for number, (question, answer) in enumerate(rounds):
         turns.append(_turn("human", question if number else _VIDEO + question))
@@ -127,21 +128,19 @@ def _leaves(name: str) -> bool:
 
 
 def _llava_units(source: Path, options: Options) -> Iterator[Unit]:
-    ids, number = Ids(), 0
+    ids, first = Ids(), 1
     entries = entries_of(source, ("conversations",), '{"id", "image", "conversations"}')
     while chunk := list(islice(entries, _CHUNK)):
-        payload = [_llava_entry(ids, place, entry) for place, entry in chunk]
-        if not number:
-            _check_images(image_root(source, options), payload)
-        yield f"{number + 1}-{number + len(payload)}", payload
-        number += len(payload)
+        kept = [_llava_entry(ids(str(entry.get("id", number))), entry) for number, _, entry in chunk]
+        if first == 1:
+            _check_images(image_root(source, options), kept)
+        yield f"{first}-{chunk[-1][0]}", kept
+        first = chunk[-1][0] + 1
 
 
-def _llava_entry(ids: Ids, place: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """What of an entry is looked at, with an id that no other has."""
-    name = entry["id"] if "id" in entry else place.rpartition("entry ")[2].split()[0]
-    kept = {key: entry.get(key) for key in ("image", "video", "conversations")}
-    return {"id": ids(str(name)), **kept}
+def _llava_entry(id: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """What of an entry is looked at."""
+    return {"id": id, **{key: entry.get(key) for key in ("image", "video", "conversations")}}
 
 
 def _check_images(root: Path, entries: list[dict[str, Any]]) -> None:
@@ -203,6 +202,8 @@ def _image_flaw(root: Path, entry: dict[str, Any], names: list[Any], text: str) 
     for name in names:
         if not isinstance(name, str) or _leaves(name):
             return f"its image is {name!r}, no path that stays in its folder"
+        if names.count(name) > 1:
+            return f"it names the image {name!r} twice"
         if not (root / name).is_file():
             return f"there is no image {str(root / name)!r}"
     return ""
@@ -216,37 +217,31 @@ LLAVA = Converter("LLaVA's instruction data, a JSON file", _llava_units, _llava_
 
 def _videochat_units(source: Path, options: Options) -> Iterator[Unit]:
     ids = Ids()
-    entries = entries_of(source, ("video", "QA"), '{"video", "QA": [{"i", "q", "a"}, ...]}')
-    for place, entry in entries:
+    for _, place, entry in entries_of(source, ("video", "QA"), '{"video", "QA": [{"i", "q", "a"}, ...]}'):
         kept = {key: entry.get(key) for key in ("video", "QA", "start", "end")}
-        name = _clip_name(place, kept)
-        id = ids(name)
-        yield id, (place, name, kept)
+        part = "" if kept["start"] is None and kept["end"] is None else f"@{kept['start']}-{kept['end']}"
+        name = _without_suffix(str(kept["video"])) + part
+        yield ids(name), (place, name, kept)
 
 
-def _clip_name(place: str, entry: dict[str, Any]) -> str:
-    """The path of the video without its suffix, and the part that is meant."""
-    video, part = entry["video"], (entry["start"], entry["end"])
-    if not isinstance(video, str) or _leaves(video):
-        raise InputError(f"{place}: its video is {video!r}", "Write a path that stays in its folder.")
-    name = PurePosixPath(video).with_suffix("").as_posix()
-    if part == (None, None):
-        return name
-    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in part):
-        raise InputError(f"{place}: it lasts from {part[0]!r} to {part[1]!r}", "Write both in seconds, or none.")
-    return f"{name}@{part[0]:g}-{part[1]:g}"
+def _without_suffix(path: str) -> str:
+    return path.removesuffix(PurePosixPath(path).suffix)
 
 
 def _videochat_records(source: Path, unit: Unit, options: Options) -> Iterator[Record]:
     root, (id, (place, name, entry)) = image_root(source, options), unit
+    video, start_s, end_s = entry["video"], entry["start"], entry["end"]
+    if not isinstance(video, str) or _leaves(video) or _leaves(name):
+        raise InputError(f"{place}: its video is {video!r}", "Write a path that stays in its folder.")
+    if (start_s, end_s) != (None, None) and not (_is_number(start_s) and _is_number(end_s)):
+        raise InputError(f"{place}: it goes from {start_s!r} to {end_s!r}", "Write both in seconds, or none.")
     rounds = _rounds(place, entry["QA"])
-    frames = frames_of_video(
-        root, name, lambda: root / entry["video"], options.frames, entry["start"], entry["end"]
-    )  # fmt: skip
-    yield Record(
-        source="videochat", id=id, vid=PurePosixPath(entry["video"]).with_suffix("").as_posix(), metadata={},
-        vqa=chat_turns(rounds), **frames,
-    )  # fmt: skip
+    frames = frames_of_video(root, name, lambda: root / video, options.frames, start_s, end_s)
+    yield Record(source="videochat", id=id, vid=_without_suffix(video), metadata={}, vqa=chat_turns(rounds), **frames)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rounds(place: str, told: Any) -> list[tuple[str, str]]:

@@ -242,23 +242,27 @@ def _tracks(data: Instances, video: Any, images: list[Entry], tracks: dict[Any, 
     places = {image["id"]: place for place, image in enumerate(images)}
     vid = str(data.videos.get(video, {}).get("name", video))
     rows = []
-    for track, annotations in tracks.items():
-        boxes: dict[int, Box] = {}
-        for annotation in annotations:
-            place = places[annotation["image_id"]]
-            if place in boxes:
-                told = f"{data.path}: track {track!r} has two boxes in image {annotation['image_id']!r}"
-                raise InputError(told, "Take one of them away.")
-            boxes[place] = data.box(annotation.get("bbox"), annotation)
+    for track, entries in tracks.items():
+        boxes = _boxes(data, track, entries, places)
         span = range(min(boxes), max(boxes) + 1)
         frames, sizes = zip(*(data.image(images[place]) for place in span), strict=True)
         if len(set(sizes)) > 1:
             raise InputError(f"{data.path}: video {vid!r} has images of several sizes", "A video needs one.")
-        rows.append(
-            Row(f"track-{video}-{track}", vid, frames, sizes[0], data.class_name(annotations[0]),
-                tuple(boxes.get(place) for place in span))
-        )  # fmt: skip
+        given, name = tuple(boxes.get(place) for place in span), data.class_name(entries[0])
+        rows.append(Row(f"track-{video}-{track}", vid, frames, sizes[0], name, given))
     return rows
+
+
+def _boxes(data: Instances, track: Any, entries: list[Entry], places: dict[Any, int]) -> dict[int, Box]:
+    """The boxes of a track by the places of their images in the video."""
+    boxes: dict[int, Box] = {}
+    for entry in entries:
+        place = places[entry["image_id"]]
+        if place in boxes:
+            told = f"{data.path}: track {track!r} has two boxes in image {entry['image_id']!r}"
+            raise InputError(told, "Take one of them away.")
+        boxes[place] = data.box(entry.get("bbox"), entry)
+    return boxes
 
 
 def _in_order(images: list[Entry]) -> list[Entry]:

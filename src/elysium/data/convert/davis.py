@@ -86,7 +86,7 @@ def _classes(path: Path) -> dict[str, dict[str, str]]:
         given = json.loads(read_text(path))
         return {name: {str(key): str(word) for key, word in objects.items()} for name, objects in given.items()}
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not {{sequence: {{object: class}}}} in JSON", "Mend it or take it away.") from error
+        raise InputError(f"{path} does not say {{sequence: {{object: class}}}}", "Mend it or take it away.") from error
 
 
 def _words(folder: Path) -> _Words:
@@ -168,7 +168,7 @@ def _extents(values: NDArray[np.uint8]) -> dict[int, _Box]:
 def _objects(extents: list[dict[int, _Box]]) -> list[dict[int, _Box]]:
     """Without void, and 255 as 1 where it is all there is."""
     if set().union(*extents) == {_VOID}:
-        return [{1: box for box in extent.values()} for extent in extents]
+        return [{1: extent[_VOID]} if extent else {} for extent in extents]
     return [{thing: box for thing, box in extent.items() if thing != _VOID} for extent in extents]
 
 

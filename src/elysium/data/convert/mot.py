@@ -23,6 +23,7 @@ about models.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from configparser import ConfigParser, Error
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ from elysium.video import natural_key
 
 _TRUTH = "gt/gt.txt"
 _CLASSES = (
-    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non-motorized vehicle", "static person",
-    "distractor", "occluder", "occluder on the ground", "full occluder", "reflection", "crowd",
+    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person",
+    "distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd",
 )  # fmt: skip
 _FRAME, _ID, _FLAG, _CLASS, _VISIBILITY = 0, 1, 6, 7, 8
 _OF_DETECTOR = re.compile(r"(.+)-(DPM|FRCNN|SDP)")
@@ -65,9 +66,10 @@ def _units(source: Path, options: Options) -> Iterator[Unit]:
     place = source / (options.split or "train")
     if not place.is_dir() and options.split == "train":
         place = source
-    folders = sorted((path.parent.parent for path in place.glob(f"*/{_TRUTH}")), key=natural_key)
+    folders = sorted(sorted(path.parent.parent for path in place.glob(f"*/{_TRUTH}")), key=natural_key)
     if not folders:
-        raise InputError(f"{place} holds no sequence with {_TRUTH}", "Test parts come without; use --split train.")
+        remedy = "Check the path." if options.split == "train" else "MOTChallenge publishes none of its test parts."
+        raise InputError(f"{place} holds no sequence with {_TRUTH}", remedy)
     yield from ((folder.name, folder.relative_to(source).as_posix()) for folder in _once(folders))
 
 
@@ -125,19 +127,19 @@ def _labels(path: Path) -> tuple[str, ...]:
 
 def _table(path: Path) -> FloatArray:
     """(N, columns) the lines. Raises InputError for one that is something else, by its number."""
-    lines = read_text(path).splitlines()
-    table: list[list[float]] = []
-    for number, line in enumerate(lines, 1):
+    values, columns = array("d"), 0  # lists of floats would take several times the memory: there are a million lines
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
             row = [float(value) for value in line.split(",")]
         except ValueError as error:
             raise InputError(f"{path}, line {number} holds something else than numbers", "Mend the line.") from error
-        if len(row) != len(table[0] if table else row) or not 6 <= len(row) <= 10:
+        columns = columns or len(row)
+        if len(row) != columns or not 6 <= columns <= 10:
             raise InputError(f"{path}, line {number} has {len(row)} columns", "Each line has the same 6 to 10.")
-        table.append(row)
-    return np.array(table, dtype=np.float64).reshape(len(table), -1)
+        values.extend(row)
+    return np.array(values, dtype=np.float64).reshape(-1, columns or 6)
 
 
 def _tracks(table: FloatArray, path: Path, num_frames: int) -> Iterator[FloatArray]:

@@ -11,13 +11,8 @@ Knows: units, processes, files. Does not know: what is in the records.
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,8 +20,8 @@ from elysium.data.convert.base import Options, Unit, checked
 from elysium.data.convert.registry import converter
 from elysium.errors import ElysiumError, InputError
 from elysium.files import atomic_path, ensure_folder, output_error
+from elysium.processes import in_order
 
-_AHEAD = 4  # units handed to each process before their turn: enough to keep it busy, few enough for the memory
 Report = Callable[[int], None]
 """Called after each unit with how many there have been."""
 
@@ -83,55 +78,42 @@ def _answered(
     name: str, source: Path, options: Options, workers: int, journal: _Journal
 ) -> Iterator[tuple[str, int | str]]:
     """Each unit, in order, with the number of its records, which are in the journal then, or why there are none."""
+    for task, answer in in_order(_work, _tasks(name, source, options, set(journal.places)), workers):
+        if isinstance(answer, list):
+            journal.add(task.unit[0], answer)
+        yield task.unit[0], answer if isinstance(answer, str) else journal.places[task.unit[0]][1]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A unit, without what is needed to convert it where that is ``done`` already."""
+
+    name: str
+    source: Path
+    unit: Unit
+    options: Options
+    done: bool
+
+
+def _tasks(name: str, source: Path, options: Options, done: set[str]) -> Iterator[_Task]:
+    """The units of a source. Raises InputError for two of one name."""
     seen: set[str] = set()
-    with _pool(workers) as submit:
-        waiting: deque[tuple[str, Future[list[str] | str] | None]] = deque()
-        units = iter(converter(name).units(source, options))
-        while True:
-            for unit in islice(units, max(0, _AHEAD * workers - len(waiting))):
-                if unit[0] in seen:
-                    raise InputError(f"{source} has two of {unit[0]!r}", "Rename one of them.")
-                seen.add(unit[0])
-                known = unit[0] in journal.places
-                waiting.append((unit[0], None if known else submit(_work, name, source, unit, options)))
-            if not waiting:
-                return
-            unit_name, future = waiting.popleft()
-            if future is None:
-                yield unit_name, journal.places[unit_name][1]
-                continue
-            answer = future.result()
-            if not isinstance(answer, str):
-                journal.add(unit_name, answer)
-            yield unit_name, answer if isinstance(answer, str) else len(answer)
+    for unit in converter(name).units(source, options):
+        if unit[0] in seen:
+            raise InputError(f"{source} has two of {unit[0]!r}", "Rename one of them.")
+        seen.add(unit[0])
+        known = unit[0] in done
+        yield _Task(name, source, (unit[0], None) if known else unit, options, known)
 
 
-def _work(name: str, source: Path, unit: Unit, options: Options) -> list[str] | str:
-    """The records of one unit as lines, or what is wrong with it."""
+def _work(task: _Task) -> list[str] | str | None:
+    """The records of a unit as lines, or what is wrong with it, or None where it is done."""
+    if task.done:
+        return None
     try:
-        return [record.to_json() for record in converter(name).records(source, unit, options)]
+        return [record.to_json() for record in converter(task.name).records(task.source, task.unit, task.options)]
     except ElysiumError as error:
         return str(error)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[..., Future[Any]]]:
-    """A function that has a function called, in another process if there are several."""
-    if workers == 1:
-        yield _at_once
-        return
-    # Spawned, not forked: whoever calls this may have threads, which a fork would leave behind with their locks held.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool.submit
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _at_once(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    done: Future[Any] = Future()
-    done.set_result(function(*arguments))
-    return done
 
 
 class _Journal:

@@ -58,12 +58,12 @@ def _listed(path: Path) -> list[str]:
 
 
 def _found(root: Path) -> list[str]:
-    return [folder.name for folder in sorted(root.iterdir(), key=natural_key) if _truths(folder)]
+    return [folder.name for folder in sorted(sorted(root.iterdir()), key=natural_key) if _truths(folder)]
 
 
 def _truths(folder: Path) -> list[Path]:
     """The files with the regions, one for each object."""
-    several = sorted(folder.glob(f"{_TRUTH}_*.txt"), key=natural_key)
+    several = sorted(sorted(folder.glob(f"{_TRUTH}_*.txt")), key=natural_key)
     return several or [file for file in (folder / f"{_TRUTH}.txt",) if file.is_file()]
 
 

@@ -1,0 +1,99 @@
+"""Records to look at: contact sheets, and GIFs of single tracks. Knows records, images, drawing; no models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from elysium.data.records import Record
+from elysium.data.records.chats import without_frame_marks
+from elysium.data.sampling import spread_frames
+from elysium.draw import annotate
+from elysium.errors import InputError
+from elysium.files import atomic_path
+from elysium.gif import write_gif
+from elysium.video import ImageArray, read_image
+
+CELL_PX = 360
+_CAPTION_PX, _GAP_PX, _COLUMNS = 44, 8, 4
+_GIF_FPS = 8.0
+
+
+def sheet(records: Sequence[Record], images: Path, frames_each: int = 1) -> Image.Image:
+    """A cell for ``frames_each`` frames of each record, evenly spread, with its box and words.
+
+    Raises SourceError for an image that cannot be read.
+    """
+    cells = [
+        (_cell(drawn(record, place, images)), f"{record.id}, frame {place}\n{words(record)}")
+        for record in records for place in spread_frames(len(record.frames), frames_each).tolist()
+    ]  # fmt: skip
+    if not cells:
+        raise InputError("There is no frame to show", "Choose records with images.")
+    columns = min(_COLUMNS, len(cells))
+    rows = -(-len(cells) // columns)
+    height = max(cell.height for cell, _ in cells) + _CAPTION_PX
+    size = (columns * (CELL_PX + _GAP_PX) + _GAP_PX, rows * (height + _GAP_PX) + _GAP_PX)
+    page = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for number, (cell, caption) in enumerate(cells):
+        row, column = divmod(number, columns)
+        left, top = _GAP_PX + column * (CELL_PX + _GAP_PX), _GAP_PX + row * (height + _GAP_PX)
+        page.paste(cell, (left, top))
+        for line, text in enumerate(caption.split("\n")):
+            pen.text((left, top + cell.height + 3 + 18 * line), _cut(text, font), fill="black", font=font)
+    return page
+
+
+def gif(record: Record, images: Path, path: Path) -> Path:
+    """All frames of one record, its box drawn, as a GIF. Raises SourceError for an image that cannot be read."""
+    shown: Iterator[ImageArray] = (drawn(record, place, images) for place in range(len(record.frames)))
+    return write_gif(path, shown, _fps(record))
+
+
+def save(page: Image.Image, path: Path) -> Path:
+    """Write a sheet; the kind of image follows from the name. Raises OutputError."""
+    with atomic_path(path) as temporary:
+        page.save(temporary)
+    return path
+
+
+def drawn(record: Record, place: int, images: Path) -> ImageArray:
+    """Frame ``place`` of a record as (H, W, 3) uint8 RGB with its box; chats have none."""
+    image = read_image(images / record.frames[place])
+    if record.vqa is not None or not record.box:
+        return image
+    height, width = image.shape[:2]
+    box = record.boxes_xyxyn[place] * np.tile([width, height], 2)
+    state = "tracked" if np.isfinite(box).all() else "absent"
+    return annotate(image, box[None], [record.object_class or words(record)], [state], [1])
+
+
+def words(record: Record) -> str:
+    """The description, or the first question and answer of a chat."""
+    if record.vqa is None:
+        return record.object_description
+    return " → ".join(without_frame_marks(turn.value) for turn in record.vqa[:2])
+
+
+def _cell(image: ImageArray) -> Image.Image:
+    picture = Image.fromarray(image)
+    picture.thumbnail((CELL_PX, CELL_PX))
+    return picture
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of a text as a cell is wide."""
+    if font.getlength(text) <= CELL_PX:
+        return text
+    while text and font.getlength(text + "…") > CELL_PX:
+        text = text[:-1]
+    return text + "…"
+
+
+def _fps(record: Record) -> float:
+    times = record.times_s or []
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else _GIF_FPS
