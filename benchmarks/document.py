@@ -175,10 +175,13 @@ def questions() -> str:
 
 def nouns() -> str:
     found = result("nouns")
+    whole, near = found["whole"], found["window"]
     return prose(
-        f"What it is asked to name can hardly be had from this tower: of {found['held']} held-out things a linear",
-        f"reading of the frozen features names {share(found['linear'])} right, a small network",
-        f"{share(found['hidden'])} ({found['nouns']} nouns; `python benchmarks/nouns.py`).",
+        f"What can be had from this tower at all ({found['held']} held-out things, {found['nouns']} nouns; probes",
+        f"trained on {found['train']}): a linear reading of its frozen features names {share(whole['linear'])} of the",
+        f"things right in whole pictures and {share(near['linear'])} in windows such as nano looks at when it",
+        f"describes; a small network {share(whole['hidden'])} and {share(near['hidden'])}",
+        "(`python benchmarks/nouns.py`).",
     )
 
 

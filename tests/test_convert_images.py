@@ -463,12 +463,12 @@ def test_tracks_and_frames_that_do_not_fit(run_folder: Path, tmp_path: Path):
         list(read("tracks", run_folder))
     with pytest.raises(InputError, match=r"holds no tracks.json"):
         list(read("tracks", tmp_path / "frames", options))
+    image(tmp_path / "frames" / "clip" / "1.jpg", (80, 40))
+    with pytest.raises(InputError, match=r"1.jpg is 80x40, but .* is about frames of \(40, 20\)"):
+        list(read("tracks", run_folder, options))
     for number in range(8, 13):
         (tmp_path / "frames" / "clip" / f"{number}.jpg").unlink()
     with pytest.raises(InputError, match=r"is about frame 7, and .*clip has 7 images, from frame 0 on"):
-        list(read("tracks", run_folder, options))
-    image(tmp_path / "frames" / "clip" / "1.jpg", (80, 40))
-    with pytest.raises(InputError, match=r"1.jpg is 80x40, but .* is about frames of \(40, 20\)"):
         list(read("tracks", run_folder, options))
     (run_folder / "walk" / "tracks.json").write_text('{"schema": 1}')
     with pytest.raises(InputError, match=r"walk.tracks.json: These are not tracks written by elysium: the key"):

@@ -133,8 +133,8 @@ def test_missing_parts_of_vot(tmp_path):
     vot(tmp_path, "ball", "")
     with pytest.raises(SourceError, match=r"ball has no groundtruth.txt"):
         list(read("vot", tmp_path))
-    (tmp_path / "list.txt").write_text("../ball\n")
-    with pytest.raises(SourceError, match=r"list.txt names '../ball'"):
+    (tmp_path / "list.txt").write_text(f"../{tmp_path.name}\n")
+    with pytest.raises(SourceError, match=r"list.txt names '../"):
         list(read("vot", tmp_path))
     (tmp_path / "list.txt").write_text("empty\n")
     (tmp_path / "empty").mkdir()
@@ -366,7 +366,7 @@ def test_a_sequence_of_mot17_is_taken_once(tmp_path):
     ("truth", "labels", "classes"),
     [
         ("1,2,3,4,5,6,-1,-1,-1,-1\n1,3,3,4,5,6,0.87,-1,-1,-1\n", "", ["", ""]),  # what trackers write
-        ("1,2,3,4,5,6,1,17.5,2.25,0\n1,3,3,4,5,6,0,1,2,3\n", "bee\n", ["bee"]),  # MOT15, flag 0 left out
+        ("1,2,3,4,5,6,1,17.5,0,0\n1,3,3,4,5,6,0,1,2,3\n", "bee\n", ["bee"]),  # MOT15, flag 0 left out
         ("1,2,3,4,5,6\n", "bee\nwasp\n", [""]),
         ("1,2,3,4,5,6,1,2\n", "bee\nwasp\n", ["wasp"]),
         ("1,2,3,4,5,6,1,13\n", "", ["crowd"]),
@@ -464,6 +464,7 @@ def test_images_of_a_task_by_their_order(tmp_path):
     """Not named by CVAT: the frames 4, 6, 8 of <meta> are the images in the order of their numbers."""
     source = cvat(tmp_path / "export", META + TRACKS)
     images(tmp_path / "elsewhere", "a2.jpg", "a10.jpg", "a1.jpg")
+    images(tmp_path / "elsewhere/images", "other.jpg")  # the folder that was named is taken, not one in it
     hen, egg = written("cvat", source, tmp_path, root=tmp_path / "elsewhere", images=tmp_path / "elsewhere")
     assert hen.frames == ["a1.jpg", "a2.jpg", "a10.jpg"]
     assert hen.absent == [False, True, True] and egg.absent == [True, True, False]
@@ -533,6 +534,8 @@ PICTURE = '<image name="a.jpg" width="40" height="20"><box label="a" xtl="1" ytl
         (META + "<track>", "is not XML: mismatched tag"),
         (PICTURE, "There is no image .*a.jpg"),
         (PICTURE.replace("a.jpg", "../a.jpg"), "image '../a.jpg' of 40 x 20 pixels cannot be"),
+        (PICTURE.replace("a.jpg", "/a.jpg"), "of 40 x 20 pixels cannot be"),
+        (PICTURE.replace("<image", '<image subset=".."'), "image '../a.jpg' of 40 x 20 pixels cannot be"),
         (PICTURE.replace("40", "0"), "of 0 x 20 pixels cannot be"),
     ],
 )

@@ -285,7 +285,7 @@ def test_what_is_wrong_with_trackingnet_is_told(tmp_path: Path):
 # UAV123
 
 
-def test_the_pieces_of_uav123_are_as_many_as_the_paper_says():
+def test_the_pieces_of_uav123_add_up_to_its_frames():
     short, long = pieces("UAV123"), pieces("UAV20L")
     assert (len(short), sum(last - first + 1 for _, first, last in short.values())) == (123, 112578)
     assert (len(long), sum(last - first + 1 for _, first, last in long.values())) == (20, 58670)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elysium.data.frames import ExtractedFrames, extract_frames, spread
+from elysium.data.frames import ExtractedFrames, extract_frames
 from elysium.errors import InputError, OutputError, SourceError
 from elysium.video import VideoWriter, open_source
 
@@ -64,14 +65,6 @@ def same_as_read(found: ExtractedFrames, video: Path) -> None:
             np.testing.assert_allclose(np.asarray(image).mean(), read[index].image.mean(), atol=2)
 
 
-@pytest.mark.parametrize(("total", "count", "places"), [
-    (20, 5, [0, 5, 10, 14, 19]),  # 4.75, 9.5, 14.25: halves go up
-    (20, 2, [0, 19]), (20, 1, [0]), (3, 3, [0, 1, 2]), (3, 8, [0, 1, 2]), (0, 4, []), (101, 5, [0, 25, 50, 75, 100]),
-])  # fmt: skip
-def test_numbers_are_spread_with_the_ends(total, count, places):
-    assert spread(total, count) == places
-
-
 @pytest.mark.parametrize(("options", "indices"), [
     ({}, list(range(20))),
     ({"stride": 7}, [0, 7, 14]),
@@ -80,6 +73,7 @@ def test_numbers_are_spread_with_the_ends(total, count, places):
     ({"indices": [7, 0, 19, 7]}, [0, 7, 19]),
     ({"indices": [12, 11], "start_s": 1.0}, [11, 12]),
     ({"count": 5}, [0, 5, 10, 14, 19]),
+    ({"count": 1}, [0]),
     ({"count": 30}, list(range(20))),
     ({"count": 3, "start_s": 0.5, "end_s": 1.0}, [5, 7, 9]),
     ({"count": 2, "stride": 6}, [0, 18]),
@@ -149,14 +143,17 @@ def test_a_video_that_is_shorter_than_it_says(tmp_path):
         for index in range(COUNT):
             writer.write(noise(index))
     data = (tmp_path / "whole.mp4").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 7 // 10])
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 8 // 10])
     readable = [frame.index for frame in open_source(tmp_path / "cut.mp4")]
-    assert 5 < len(readable) < COUNT == open_source(tmp_path / "cut.mp4").num_frames_estimate
+    assert 11 < len(readable) < COUNT == open_source(tmp_path / "cut.mp4").num_frames_estimate
     with pytest.warns(UserWarning, match="is cut short"):
-        found = extract_frames(tmp_path / "cut.mp4", tmp_path / "out", count=2)
-    assert found.indices == (0, readable[-1])
-    assert sorted(os.listdir(tmp_path / "out")) == ["000000.jpg", f"{readable[-1]:06d}.jpg", "frames.json"]
+        found = extract_frames(tmp_path / "cut.mp4", tmp_path / "out", count=3)
+    assert found.indices == (0, round((len(readable) - 1) / 2), readable[-1])  # and not 10, the middle of what it says
+    assert len(os.listdir(tmp_path / "out")) == 4
     assert json.loads((tmp_path / "out" / "frames.json").read_text())["num_frames"] == len(readable)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is not read so far that it could be told
+        assert extract_frames(tmp_path / "cut.mp4", tmp_path / "first", indices=[1]).indices == (1,)
 
 
 def test_an_animated_gif_is_a_video(tmp_path):

@@ -254,6 +254,22 @@ def test_chats_and_tracks_are_mixed_by_weight_and_text_alone_trains(made, tmp_pa
     assert 24 < told.count("chats") < 48 and set(told) == {"chats", "records"}
 
 
+def test_a_source_may_have_its_own_number_of_frames(made, tmp_path, monkeypatch):
+    folder = made[1].parent
+    lines = [json.loads(line) for line in write_chats(tmp_path / "chats", "v0/0.png").read_text().splitlines()]
+    names = [f"v0/{i}.png" for i in range(6)]
+    chats = write_lines(tmp_path / "long.jsonl", [{**line, "frames": names} for line in lines])
+    drawn = notes_samples(monkeypatch)
+    recipe.run(configuration(
+        made, tmp_path / "run.yaml", data={"sources": [source(made[1]), source(chats, folder, frames=4)]},
+        trainer={"max_steps": 12, "save_steps": 12},
+    ))  # fmt: skip
+    frames = {name: {len(s.features) for s in drawn if s.id.startswith(name)} for name in ("records", "long")}
+    assert frames == {"records": {2}, "long": {4}}
+    (spread,) = {tuple(key[2] for key in s.frame_keys) for s in drawn if s.id.startswith("long")}
+    assert spread == (0, 2, 3, 5)
+
+
 def test_nan_stops_the_run_and_names_the_samples(made, tmp_path, capsys):
     model = write_model(tmp_path / "broken-model")
     loaded = ElysiumForConditionalGeneration.from_pretrained(model)

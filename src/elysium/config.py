@@ -101,13 +101,15 @@ class SourceSection(_Strict):
     """Records (``elysium.data.records``) and the folder that their image paths are relative to.
 
     ``weight``: its share of the batches, against other sources and ``data.synth_weight``. ``tasks``: what is asked;
-    those of ``data`` by default. A record that is a chat is asked its own questions, as VIDEO_QA.
+    those of ``data`` by default. A record that is a chat is asked its own questions, as VIDEO_QA. ``frames``: of each
+    of its samples (16 is the paper's number for VideoQA); by default those of ``phases``.
     """
 
     annotations: Path
     images: Path
     weight: float = Field(1.0, gt=0)
     tasks: Tasks | None = None
+    frames: int | None = Field(None, ge=1)
 
 
 class DataSection(_Strict):
@@ -116,9 +118,9 @@ class DataSection(_Strict):
     Clips made by program are rendered once; what a frozen tower sees in them (or, where it learns, their pixels) is
     kept in ``cache_dir``. ``synth_weight``: their share of the batches, against the weights of ``sources``.
     ``max_interval``: frames of one sample of a record lie 1 to so many frames apart. ``max_tokens``: what a sequence
-    may hold, by default as much as the language model; longer samples lose frames from the end. ``packing``: questions
-    about the same frames share them in one sequence, under a mask that hides them from each other; only for selectors
-    that do not look at the question.
+    may hold, by default as much as the language model; longer samples lose rounds of their chat, then frames, from the
+    end. ``packing``: questions about the same frames share them in one sequence, under a mask that hides them from each
+    other; only for selectors that do not look at the question.
 
     ``box_jitter``: how far, in object sizes, a question's box is off in half of the samples. ``slip_share``: how many
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.

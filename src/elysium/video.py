@@ -33,13 +33,15 @@ from elysium.readers import (
     ImageReader,
     Reader,
     VideoReader,
+    image_size,
     is_animated,
     missing,
     read_image,
 )
 from elysium.video_writer import VideoWriter
 
-__all__ = ["Frame", "FrameSource", "ImageArray", "Source", "VideoWriter", "open_source", "read_image"]
+__all__ = ["Frame", "FrameSource", "ImageArray", "Source", "VideoWriter", "image_size", "open_source",
+           "read_image"]  # fmt: skip
 
 Source: TypeAlias = (
     str | int | os.PathLike[str] | NDArray[Any] | Sequence[str | os.PathLike[str]] | Iterable[NDArray[Any]]

@@ -64,10 +64,10 @@ def stats(
     from elysium.files import atomic_path
 
     found = statistics(_read(file))
-    print(json.dumps(found.summary(), indent=2, ensure_ascii=False))
     if output is not None:
         with atomic_path(output) as path:
             path.write_bytes(picture(found))
+    print(json.dumps(found.summary(), indent=2, ensure_ascii=False))
     return common.DONE
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 from PIL import Image
 
+from elysium.data.sampling import spread_frames
 from elysium.errors import InputError, SourceError
 from elysium.files import ensure_folder, output_error, temporary_beside
 from elysium.video import Frame, FrameSource, open_source
@@ -132,18 +133,6 @@ def extract_frames(
     return made
 
 
-def spread(total: int, count: int) -> list[int]:
-    """``count`` of the numbers from 0 to ``total`` - 1, evenly spread, the ends among them; all if there are not more.
-
-    >>> spread(10, 4), spread(3, 5), spread(10, 1)
-    ([0, 3, 6, 9], [0, 1, 2], [0])
-    """
-    if total <= count:
-        return list(range(total))
-    steps = max(count - 1, 1)
-    return [(2 * place * (total - 1) + steps) // (2 * steps) for place in range(count)]  # rounded, halves up
-
-
 def _fingerprint(video: Path) -> dict[str, Any]:
     """What shows that a file became another one. Raises SourceError."""
     if not video.is_file():
@@ -246,7 +235,7 @@ def _rule(request: _Request, source_fps: float, total: int) -> _Rule:
         indices = frozenset(request.indices)
         return lambda _, frame: frame.index in indices
     if request.count is not None:
-        places = frozenset(spread(total, request.count))
+        places = frozenset(spread_frames(total, request.count).tolist())
         return lambda place, _: place in places
     if request.fps is not None:
         return _Ticks(request.fps, request.fps / source_fps * _EARLY_FRAMES)

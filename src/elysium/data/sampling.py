@@ -12,8 +12,7 @@ def draw_frames(
     """``count`` frame numbers (all, of a shorter video) at one interval, ascending: a clip as the paper trains on.
 
     The interval is drawn evenly from 1 to ``max_interval``, or as far as the video allows; the start evenly from what
-    that leaves, or it is 0 (``from_start``), for words that are true of the first frame alone. ``available``: at least
-    1.
+    that leaves, or it is 0 (``from_start``), for words that are true of the first frame alone.
     """
     count = min(count, available)
     widest = min((available - 1) // max(count - 1, 1), max_interval)

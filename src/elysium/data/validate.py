@@ -23,6 +23,7 @@ from elysium.data.records.streaming import Item, stream
 from elysium.errors import InputError
 from elysium.files import atomic_path
 from elysium.processes import in_order
+from elysium.readers.images import displayed_size
 
 _CHUNK = 64  # records handed to a process at once
 _REDUCED = 8  # JPEGs are decoded at an eighth of their size: all of the file is read, few pixels are made
@@ -158,8 +159,8 @@ def image_size(images: str, name: str) -> Size | None:
     """Width and height of an image that can be decoded to its end, else None."""
     try:
         with Image.open(Path(images) / name) as image:
-            size = image.size
-            image.draft(None, (size[0] // _REDUCED, size[1] // _REDUCED))
+            size = displayed_size(image)
+            image.draft(None, (image.width // _REDUCED, image.height // _REDUCED))
             image.load()
             return size
     except Exception:  # decoders raise what they like on broken files

@@ -32,9 +32,9 @@ class ImageReader(Reader):
         self.name, self.paths, self.fps = name, paths, fps or DEFAULT_FPS
         self.count = len(paths)
         self.warnings = []
-        self.resolution_wh = _image_size(paths[0])
+        self.resolution_wh = image_size(paths[0])
         for path in paths[1:]:
-            self._same_size(path, _image_size(path))
+            self._same_size(path, image_size(path))
 
     def read(self) -> Generator[RawFrame, None, None]:
         for index, path in enumerate(self.paths):
@@ -124,14 +124,19 @@ def _image_error(path: Path, error: Exception) -> SourceError:
     return SourceError(f"Cannot read the image {str(path)!r}: {why}", "Replace or remove that file.")
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) as displayed, from the header alone."""
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) as displayed, from the header alone. Raises SourceError."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+            return displayed_size(image)
     except _IMAGE_ERRORS as error:
         raise _image_error(path, error) from error
+
+
+def displayed_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image once it is turned as its EXIF says."""
+    width, height = image.size
+    turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the sides
     return (height, width) if turned else (width, height)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import cv2
 from transformers import TrainingArguments
 
-from elysium.config import DataSection, TrainConfig
+from elysium.config import DataSection, Phase, TrainConfig
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.errors import InputError
 from elysium.training.features import Encode, FeatureCache, render_cache
@@ -101,9 +101,12 @@ def training_samples(
     micro = arguments.per_device_train_batch_size
     count = arguments.max_steps * micro * arguments.gradient_accumulation_steps * arguments.world_size
 
-    def samples(clips: Clips, asked: DataSection, stills: FeatureCache | None = None) -> SampleDataset:
+    def samples(
+        clips: Clips, asked: DataSection, stills: FeatureCache | None = None, frames: int | None = None
+    ) -> SampleDataset:
+        phases = config.phases if frames is None else (Phase(until=1.0, frames=frames),)
         return SampleDataset(
-            clips, count, micro, config.phases, asked, config.seed, stills, region_mark=region_mark, fits=fits
+            clips, count, micro, phases, asked, config.seed, stills, region_mark=region_mark, fits=fits
         )
 
     parts: list[SampleDataset] = []
@@ -113,7 +116,7 @@ def training_samples(
         weights.append(config.data.synth_weight)
     for source, clips in zip(config.data.sources, materials.records, strict=True):
         tasks = source.tasks or ({"VIDEO_QA": 1.0} if clips.only_chats else config.data.tasks)
-        parts.append(samples(clips, config.data.model_copy(update={"tasks": tasks})))
+        parts.append(samples(clips, config.data.model_copy(update={"tasks": tasks}), frames=source.frames))
         weights.append(source.weight)
     return parts[0] if len(parts) == 1 else MixedSamples(parts, weights, config.seed)
 

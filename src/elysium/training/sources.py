@@ -23,6 +23,7 @@ from elysium.data.records.images import FIRST_RECORDS, check_images
 from elysium.data.records.index import RecordFile
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
+from elysium.video import read_image
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,8 @@ class ImageFrames:
 
 @lru_cache(maxsize=64)  # neighbouring samples ask about the same frames
 def _read(path: str, size_px: int) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            scaled = image.convert("RGB").resize((size_px, size_px), Image.Resampling.BILINEAR)
-    except Exception as error:  # decoders raise what they like on broken files
-        raise SourceError(f"Cannot read the image {path}", "Mend it, or take its record away") from error
-    return np.asarray(scaled)
+    image = Image.fromarray(read_image(path))
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
 class RecordClips:

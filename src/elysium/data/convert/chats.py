@@ -17,12 +17,12 @@ SRC is the file, an array:
     {"video": "webvid/023601_023650/1066.mp4", "QA": [{"i": instruction, "q": question, "a": answer}, ...],
      "start": 1.5, "end": 9.0}
 
-"start" and "end" (seconds, optional) say which part of the video is meant. As its authors' loader does, the instruction
-of the first round is that of the chat, stands before the first question with a blank between, and is all of it where
-there is no question (captions); the first turn begins with "<video>" on a line of its own. Dropped: instructions of
-later rounds (they repeat the first), unless there is no question. For each chat --frames frames, evenly spread over the
-video or the part, are written to ``frames/<path of the video without its suffix>[@<start>-<end>]`` beside the videos,
-unless they are there; images that were put there by someone else (without a frames.json) are used as they are, evenly
+"start" and "end" (seconds, optional) say which part of the video is meant. The first turn is "<video>" on a line of its
+own, then the instruction of the first round, which is that of the whole chat (its authors' loader takes it so, too),
+and after a blank the question; captions have an instruction alone. Dropped: instructions of later rounds (they repeat
+the first), unless there is no question. For each chat --frames frames, evenly spread over the video or the part, are
+written to ``frames/<path of the video without its suffix>[@<start>-<end>]`` in the folder that the videos are relative
+to, unless they are there; images that someone else put there (without a frames.json) are used as they are, evenly
 spread. The record's id is that path, its times are those of the frames in the video.
 
 Neither has boxes. Knows nothing about models.
@@ -38,10 +38,11 @@ from typing import Any
 
 from elysium.data.convert.base import Converter, Options, Unit, image_root
 from elysium.data.convert.parts import image_size, images_in
-from elysium.data.frames import FRAMES_JSON, extract_frames, spread
+from elysium.data.frames import FRAMES_JSON, extract_frames
 from elysium.data.records import Record, Turn
 from elysium.data.records.checks import BOX_MARK
 from elysium.data.records.streaming import Problem, stream
+from elysium.data.sampling import spread_frames
 from elysium.errors import InputError, SourceError
 
 _CHUNK = 500
@@ -106,7 +107,7 @@ def frames_of_video(
     folder = root / "frames" / name
     own = images_in(folder) if folder.is_dir() and not (folder / FRAMES_JSON).is_file() else []
     if own:
-        files = [own[place] for place in spread(len(own), count)]
+        files = [own[place] for place in spread_frames(len(own), count)]
         return {"frames": _relative(root, files), "frame_size": image_size(files[0])}
     found = extract_frames(find(), folder, count=count, start_s=start_s, end_s=end_s)
     return {

@@ -173,13 +173,15 @@ def _track(path: Path, element: Element, task: _Task) -> _Track:
 
 
 def _image(path: Path, element: Element) -> _Image:
-    name = element.get("name", "")
-    where = f"{path}, image {name!r}"
+    name, subset = element.get("name", ""), element.get("subset", "")
+    place = f"{subset}/{name}" if subset else name
+    where = f"{path}, image {place!r}"
     size = (_whole(where, element, "width"), _whole(where, element, "height"))
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts or min(size) < 1:
+    away = Path(name).is_absolute() or Path(subset).is_absolute() or ".." in Path(subset, name).parts
+    if not name or away or min(size) < 1:
         raise InputError(f"{where} of {size[0]} x {size[1]} pixels cannot be", "Name a file in the folder of images.")
     boxes = [(box.get("label", ""), _attributes(box), _box(where, box)) for box in element.iterfind("box")]
-    return _Image(name, element.get("subset", ""), size, boxes)
+    return _Image(name, subset, size, boxes)
 
 
 def _number(where: str, element: Element, name: str) -> float:

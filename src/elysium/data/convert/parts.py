@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from elysium.boxes import FloatArray
 from elysium.data.records import Record, Size
 from elysium.errors import InputError, SourceError
+from elysium.video import image_size as image_size  # converters take it from here
 from elysium.video import natural_key
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -35,16 +35,8 @@ def images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"There is no folder {str(folder)!r}", "Check the path.")
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted((path for path in shown if path.suffix.lower() in _IMAGES), key=natural_key)
-
-
-def image_size(path: Path) -> Size:
-    """Width and height. Raises SourceError for an image that is missing or broken."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError) as error:
-        raise SourceError(f"Cannot read the image {path}", "Mend it or take it away.") from error
+    found = (path for path in shown if path.suffix.lower() in _IMAGES)
+    return sorted(found, key=lambda path: (natural_key(path), path.name))  # a1 and a01 tie
 
 
 def read_text(path: Path) -> str:

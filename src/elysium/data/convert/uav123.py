@@ -5,8 +5,8 @@
     <root>/data_seq/UAV123/<video>/000001.jpg ...    frames of both
 
 Several sequences are pieces of one video. Which, and from which frame to which (both belong to it, frames count from
-1), stands in uav123.json beside this file; the numbers are those of the authors' configSeqs.m. They are in keeping with
-what the paper says of their number: 123 sequences with 112578 frames, and 20 with 58670.
+1), stands in uav123.json beside this file; the numbers are those of the authors' configSeqs.m. They add up to 112578
+frames in the 123 sequences, which is how many the data set has, and to 58670 in the 20 long ones.
 
 Pixels are taken to count from 1: the authors say nothing of it, but publish the data as a set-up of the MATLAB tool kit
 of OTB, in which they do. The object is absent where the line is NaN (fully occluded or out of the frame, the authors

@@ -14,8 +14,9 @@ video, videos, and those that the archives of the sets unpack to; other suffixes
 
 Each question is a record, all of a video are a part. Kept: question and answer as they are, the question's id
 (``vid_id`` of tgif), and as metadata "category_id" (msrvtt) or "type" in words (tgif, activitynet). Dropped: all else,
-and TGIF-QA's questions with choices or about counts. --frames frames, evenly spread, are written to ``frames/<video>``
-beside the videos, unless they are there (see `chats`). There are no boxes. Knows nothing about models.
+and TGIF-QA's questions with choices or about counts. --frames frames, evenly spread, are written to
+``frames/<video>`` in <root> (or --images), unless they are there (see `chats`). There are no boxes. Knows nothing about
+models.
 """
 
 from __future__ import annotations
