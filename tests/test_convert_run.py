@@ -37,7 +37,8 @@ def test_the_file_is_the_same_whatever_the_number_of_processes(sequences, tmp_pa
     convert("sequences", sequences, tmp_path / "two.jsonl", workers=2)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     first, *_ = read_records(tmp_path / "one.jsonl")
-    assert first.box == [(0.0, 0.25, 0.25, 0.75), (0.025, 0.25, 0.275, 0.75)] and first.frames == ["s0/1.png", "s0/2.png"]
+    assert first.box == [(0.0, 0.25, 0.25, 0.75), (0.025, 0.25, 0.275, 0.75)]
+    assert first.frames == ["s0/1.png", "s0/2.png"]
     assert list(validate_records(tmp_path / "one.jsonl")) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.jsonl", "source", "two.jsonl"]
     assert list(read("sequences", sequences)) == list(read_records(tmp_path / "one.jsonl"))

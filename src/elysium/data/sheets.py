@@ -34,17 +34,19 @@ def sheet(records: Sequence[Record], images: Path, frames_each: int = 1) -> Imag
     if not cells:
         raise InputError("There is no frame to show", "Choose records with images.")
     columns = min(_COLUMNS, len(cells))
-    rows = -(-len(cells) // columns)
-    height = max(cell.height for cell, _ in cells) + _CAPTION_PX
-    size = (columns * (CELL_PX + _GAP_PX) + _GAP_PX, rows * (height + _GAP_PX) + _GAP_PX)
-    page = Image.new("RGB", size, "white")
+    rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell, _ in row) + _CAPTION_PX for row in rows]
+    size = (columns * (CELL_PX + _GAP_PX) + _GAP_PX, sum(heights) + len(rows) * _GAP_PX + _GAP_PX)
+    page, top = Image.new("RGB", size, "white"), _GAP_PX
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    for number, (cell, caption) in enumerate(cells):
-        row, column = divmod(number, columns)
-        left, top = _GAP_PX + column * (CELL_PX + _GAP_PX), _GAP_PX + row * (height + _GAP_PX)
-        page.paste(cell, (left, top))
-        for line, text in enumerate(caption.split("\n")):
-            pen.text((left, top + cell.height + 3 + 18 * line), _cut(text, font), fill="black", font=font)
+    for row, height in zip(rows, heights, strict=True):
+        for column, (cell, caption) in enumerate(row):
+            left = _GAP_PX + column * (CELL_PX + _GAP_PX)
+            page.paste(cell, (left, top))
+            for line, text in enumerate(caption.split("\n")):
+                place = (left, top + cell.height + 3 + 18 * line)
+                pen.text(place, _cut(text, font), fill="black", font=font)
+        top += height + _GAP_PX
     return page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -115,13 +116,29 @@ def picture(found: Statistics) -> bytes:
         ("words in a description", found.words, 1.0), ("rounds of a chat", found.rounds, 1.0),
     )  # fmt: skip
     for axes, (title, counts, unit) in zip(panels, shown, strict=False):
-        axes.bar([value * unit for value in counts], list(counts.values()), width=unit, color="#0072B2", align="edge")
+        _bars(axes, counts, unit)
         axes.set_title(title)
-        axes.set_ylabel("tracks" if counts is not found.rounds else "chats")
-    panels[1].set_ylabel("boxes")
+        axes.set_ylabel({1: "boxes", 4: "chats"}.get(list(panels).index(axes), "tracks"))
     common = found.classes.most_common(_MOST_CLASSES)[::-1]
-    panels[5].barh([name[:24] or "(none)" for name, _ in common], [count for _, count in common], color="#D55E00")
+    names = [textwrap.shorten(name, 28, placeholder="…") or "(none)" for name, _ in common]
+    panels[5].barh(range(len(common)), [count for _, count in common], color="#D55E00")
+    panels[5].set_yticks(range(len(common)), names)
     panels[5].set_title(f"most frequent of {len(found.classes)} classes")
+    for axes, shows in zip(panels, (*(counts for _, counts, _ in shown), found.classes), strict=True):
+        axes.set_visible(bool(shows))
     png = BytesIO()
     figure.savefig(png, format="png", dpi=110)
     return png.getvalue()
+
+
+def _bars(axes: Any, counts: Counter[int], unit: float) -> None:
+    """How often each value was counted; many different ones in at most 40 bars."""
+    if not counts:
+        return
+    values = np.array(list(counts))
+    step = -(-(values.max() - values.min() + 1) // _BINS)
+    heights, edges = np.histogram(
+        values, np.arange(values.min(), values.max() + step + 1, step), weights=list(counts.values())
+    )
+    axes.bar(edges[:-1] * unit, heights, width=step * unit, color="#0072B2", align="edge")
+    axes.yaxis.get_major_locator().set_params(integer=True)
