@@ -94,12 +94,23 @@ def test_a_broken_part_is_told_and_the_others_are_kept(sequences, tmp_path, caps
     assert not list(tmp_path.glob("none*"))
 
 
+def test_what_a_converter_warns_of_is_told_whichever_process_it_was(tmp_path):
+    turns = [{"from": who, "value": "hello"} for who in ("human", "gpt")]
+    talks = [{"id": str(i), "conversations": turns if i % 3 else turns[:1]} for i in range(7)]
+    (tmp_path / "chats.json").write_text(json.dumps(talks))
+    for workers in (1, 2):
+        done = convert("llava", tmp_path / "chats.json", tmp_path / f"{workers}.jsonl", workers=workers)
+        ((reason,),) = done.told.values()
+        assert done.records == 4 and not done.failed and "3 " in reason
+
+
 def test_an_interrupt_says_how_to_go_on(sequences, tmp_path, monkeypatch, capsys):
     def interrupted(task: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_work", interrupted)
     assert main(["data", "convert", "sequences", str(sequences), str(tmp_path / "out.jsonl")]) == 130
+    assert "goes on" in capsys.readouterr().err
 
 
 def test_options_that_mean_nothing_are_refused(sequences, tmp_path):

@@ -41,12 +41,17 @@ def convert(
 
     common.at_least("--workers", workers)
     common.at_least("--frames", frames)
-    with counted(f"converting {name}", quiet) as report:
-        done = run(name, source, output, Options(split, images, frames), workers, report)
+    try:
+        with counted(f"converting {name}", quiet) as report:
+            done = run(name, source, output, Options(split, images, frames), workers, report)
+    except KeyboardInterrupt:
+        common.warn("stopped; the same command goes on where it was")
+        raise
     if done.resumed:
         print(f"{done.resumed} parts were there from before")
-    for part, reason in list(done.failed.items())[:_TOLD]:
-        common.warn(f"{part}: {reason}")
+    for part, reasons in [*((part, [reason]) for part, reason in done.failed.items()), *done.told.items()][:_TOLD]:
+        for reason in reasons:
+            common.warn(f"{part}: {reason}")
     defects = 0
     for defects, problem in enumerate(validate_records(output), 1):
         if defects <= _TOLD:

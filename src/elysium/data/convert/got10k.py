@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from elysium.data.convert.base import Converter, Options, Unit
-from elysium.data.convert.lasot import TRUTH, folders_in, frame_labels, listed_names, numbered_frames, text_boxes
+from elysium.data.convert.listings import TRUTH, folders_in, frame_labels, listed_names, numbered_frames, text_boxes
 from elysium.data.convert.parts import check_count, image_size, images_in, read_text, track_record
 from elysium.data.records import Record
 from elysium.errors import InputError

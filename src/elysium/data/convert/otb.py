@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from elysium.data.convert.base import Converter, Options, Unit
-from elysium.data.convert.lasot import folders_in, numbered_frames, text_boxes, text_files
+from elysium.data.convert.listings import folders_in, numbered_frames, text_boxes, text_files
 from elysium.data.convert.parts import check_count, image_size, images_in, track_record
 from elysium.data.records import Record
 from elysium.errors import InputError, SourceError

@@ -48,11 +48,11 @@ CHUNK = 500  # lines of ElysiumTrack in a unit
 
 def _results(source: Path, options: Options) -> Iterator[Unit]:
     """The files, each with whether it is the only one."""
+    if not source.exists():
+        raise SourceError(f"There is no {str(source)!r}", "Give a tracks.json, or a folder with some.")
     if options.images is None or not options.images.is_dir():
         told = f"There is no folder {str(options.images)!r}" if options.images else "tracks.json holds no frames"
         raise SourceError(told, "Name the folder of the frames that were tracked with --images.")
-    if not source.exists():
-        raise SourceError(f"There is no {str(source)!r}", "Give a tracks.json, or a folder with some.")
     files = [source] if source.is_file() else sorted(source.rglob("tracks.json"), key=_run_order)
     if not files:
         raise InputError(f"{source} holds no tracks.json", "Give what `elysium track` wrote.")

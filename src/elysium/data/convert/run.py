@@ -11,6 +11,7 @@ Knows: units, processes, files. Does not know: what is in the records.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,12 +29,13 @@ Report = Callable[[int], None]
 
 @dataclass
 class Converted:
-    """What came of it: how many records, of how many units, those that gave none with the reason, and how many units
-    were there from an earlier, stopped run."""
+    """What came of it: how many records, of how many units, those that gave none with the reason, what was said of
+    others (entries that were left out), and how many units were there from an earlier, stopped run."""
 
     records: int = 0
     units: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)
     resumed: int = 0
 
 
@@ -52,13 +54,14 @@ def convert(
     with _Journal(output, {"converter": name, "source": str(source.resolve()), **_plain(options)}) as journal:
         told = Converted(resumed=len(journal.places))
         order = []
-        for unit_name, lines in _answered(name, source, options, workers, journal):
+        for unit_name, answer in _answered(name, source, options, workers, journal):
             order.append(unit_name)
             told.units += 1
-            if isinstance(lines, str):
-                told.failed[unit_name] = lines
+            if isinstance(answer, str):
+                told.failed[unit_name] = answer
             else:
-                told.records += lines
+                told.records += answer.records
+                told.told |= {unit_name: answer.told} if answer.told else {}
             if report is not None:
                 report(told.units)
         if not told.records:
@@ -76,12 +79,12 @@ def _plain(options: Options) -> dict[str, Any]:
 
 def _answered(
     name: str, source: Path, options: Options, workers: int, journal: _Journal
-) -> Iterator[tuple[str, int | str]]:
-    """Each unit, in order, with the number of its records, which are in the journal then, or why there are none."""
+) -> Iterator[tuple[str, _Place | str]]:
+    """Each unit, in order, with its place in the journal, or why it gave no records."""
     for task, answer in in_order(_work, _tasks(name, source, options, set(journal.places)), workers):
-        if isinstance(answer, list):
-            journal.add(task.unit[0], answer)
-        yield task.unit[0], answer if isinstance(answer, str) else journal.places[task.unit[0]][1]
+        if isinstance(answer, tuple):
+            journal.add(task.unit[0], *answer)
+        yield task.unit[0], answer if isinstance(answer, str) else journal.places[task.unit[0]]
 
 
 @dataclass(frozen=True)
@@ -106,23 +109,36 @@ def _tasks(name: str, source: Path, options: Options, done: set[str]) -> Iterato
         yield _Task(name, source, (unit[0], None) if known else unit, options, known)
 
 
-def _work(task: _Task) -> list[str] | str | None:
-    """The records of a unit as lines, or what is wrong with it, or None where it is done."""
+def _work(task: _Task) -> tuple[list[str], list[str]] | str | None:
+    """The records of a unit as lines, and what was warned of; or what is wrong with it; or None where it is done."""
     if task.done:
         return None
-    try:
-        return [record.to_json() for record in converter(task.name).records(task.source, task.unit, task.options)]
-    except ElysiumError as error:
-        return str(error)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            found = converter(task.name).records(task.source, task.unit, task.options)
+            lines = [record.to_json() for record in found]
+        except ElysiumError as error:
+            return str(error)
+    return lines, [str(warning.message) for warning in told if issubclass(warning.category, UserWarning)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the line of a unit begins in the journal, how many records it has, what was warned of."""
+
+    start: int
+    records: int
+    told: list[str]
 
 
 class _Journal:
-    """The file of what is done. ``places``: where the line of a unit begins, and how many records it has."""
+    """The file of what is done."""
 
     def __init__(self, output: Path, about: dict[str, Any]) -> None:
         self.path = output.with_name(output.name + ".partial")
         self.about = about
-        self.places: dict[str, tuple[int, int]] = {}
+        self.places: dict[str, _Place] = {}
 
     def __enter__(self) -> _Journal:
         try:
@@ -153,7 +169,7 @@ class _Journal:
                 self.file.truncate()
                 return True
             entry = json.loads(line)
-            self.places[entry["unit"]] = (at, len(entry["lines"]))
+            self.places[entry["unit"]] = _Place(at, len(entry["lines"]), entry["told"])
 
     @staticmethod
     def _line(entry: dict[str, Any]) -> bytes:
@@ -166,15 +182,15 @@ class _Journal:
         except OSError as error:
             raise output_error(self.path, error) from error
 
-    def add(self, unit: str, lines: list[str]) -> None:
-        """Keep the records of one more unit."""
-        self.places[unit] = (self.file.seek(0, 2), len(lines))
-        self._write({"unit": unit, "lines": lines})
+    def add(self, unit: str, lines: list[str], told: list[str]) -> None:
+        """Keep the records of one more unit, and what was warned of."""
+        self.places[unit] = _Place(self.file.seek(0, 2), len(lines), told)
+        self._write({"unit": unit, "lines": lines, "told": told})
 
     def copy(self, units: list[str], file: BinaryIO) -> None:
         """Write the records of ``units`` that gave any, in their order, a line each."""
         for unit in units:
             if unit in self.places:
-                self.file.seek(self.places[unit][0])
+                self.file.seek(self.places[unit].start)
                 for line in json.loads(self.file.readline())["lines"]:
                     file.write(line.encode() + b"\n")

@@ -27,7 +27,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from elysium.data.convert.base import Converter, Options, Unit
-from elysium.data.convert.lasot import numbered_frames, text_boxes, text_files
+from elysium.data.convert.listings import numbered_frames, text_boxes, text_files
 from elysium.data.convert.parts import check_count, image_size, track_record
 from elysium.data.records import Record
 from elysium.errors import InputError, SourceError
