@@ -134,7 +134,7 @@ def draw(path: Path) -> Figures:
     from elysium.training import sources
     from elysium.training.samples import SampleDataset
 
-    sources._read = lambda name, size: np.zeros((size, size, 3), np.uint8)
+    sources._read = lambda images, name, size: np.zeros((size, size, 3), np.uint8)
     sources.check_images = lambda records, images: None
     imported, start = peak_mib(), time.perf_counter()
     asked = DataSection(train_clips=0, sources=[{"annotations": path, "images": path.parent}], tasks={"SOT": 1.0})

@@ -14,6 +14,7 @@ from PIL import Image
 from elysium.cli.main import main
 from elysium.data.rearrange import merge, split, values
 from elysium.data.records import Problem, read_records
+from elysium.data.records.images import ImageFolder
 from elysium.data.sheets import sheet
 from elysium.data.statistics import median, statistics
 from elysium.data.validate import validate
@@ -217,8 +218,8 @@ def test_the_median_is_the_lower_one():
 def test_a_sheet_shows_boxes_and_words(images, tmp_path, capsys):
     path = write_lines(tmp_path / "a.jsonl", [track("a"), chat("c"), track("gone", absent=[True, False])])
     records = list(read_records(path))
-    plain = sheet([records[1]], images)
-    boxed = sheet([records[0]], images)
+    plain = sheet([records[1]], ImageFolder(images))
+    boxed = sheet([records[0]], ImageFolder(images))
     assert plain.size == boxed.size and np.asarray(plain).tolist() != np.asarray(boxed).tolist()
     base = ["data", "show", str(path), "--images", str(images)]
     assert main([*base, "--output", str(tmp_path / "sheet.png")]) == 0

@@ -83,10 +83,11 @@ def show(
 
     Example: elysium data show tracks.jsonl --images frames --record 17 --output track.gif
     """
+    from elysium.data.records.images import ImageFolder
     from elysium.data.sheets import gif, save, sheet
 
     common.at_least("--number", number)
-    folder = images or file.parent
+    folder = ImageFolder(images or file.parent)
     chosen = list(islice(_chosen(file, record), 1 if record is not None else number))
     if not chosen:
         raise InputError(f"{file} has no record {record!r}", "Give the id of one.")

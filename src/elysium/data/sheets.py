@@ -10,19 +10,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from elysium.data.records import Record
 from elysium.data.records.chats import without_frame_marks
+from elysium.data.records.images import ImageFolder
 from elysium.data.sampling import spread_frames
 from elysium.draw import annotate
 from elysium.errors import InputError
 from elysium.files import atomic_path
 from elysium.gif import write_gif
-from elysium.video import ImageArray, read_image
+from elysium.video import ImageArray
 
 CELL_PX = 360
 _CAPTION_PX, _GAP_PX, _COLUMNS = 44, 8, 4
 _GIF_FPS = 8.0
 
 
-def sheet(records: Sequence[Record], images: Path, frames_each: int = 1) -> Image.Image:
+def sheet(records: Sequence[Record], images: ImageFolder, frames_each: int = 1) -> Image.Image:
     """A cell for ``frames_each`` frames of each record, evenly spread, with its box and words.
 
     Raises SourceError for an image that cannot be read.
@@ -50,7 +51,7 @@ def sheet(records: Sequence[Record], images: Path, frames_each: int = 1) -> Imag
     return page
 
 
-def gif(record: Record, images: Path, path: Path) -> Path:
+def gif(record: Record, images: ImageFolder, path: Path) -> Path:
     """All frames of one record, its box drawn, as a GIF. Raises SourceError for an image that cannot be read."""
     shown: Iterator[ImageArray] = (drawn(record, place, images) for place in range(len(record.frames)))
     return write_gif(path, shown, _fps(record))
@@ -63,9 +64,9 @@ def save(page: Image.Image, path: Path) -> Path:
     return path
 
 
-def drawn(record: Record, place: int, images: Path) -> ImageArray:
+def drawn(record: Record, place: int, images: ImageFolder) -> ImageArray:
     """Frame ``place`` of a record as (H, W, 3) uint8 RGB with its box; chats have none."""
-    image = read_image(images / record.frames[place])
+    image = images.read(record.frames[place])
     if record.vqa is not None or not record.box:
         return image
     height, width = image.shape[:2]

@@ -18,6 +18,7 @@ from PIL import Image
 from elysium.data.mending import mended
 from elysium.data.records import Problem
 from elysium.data.records.checks import defects
+from elysium.data.records.images import ImageFolder
 from elysium.data.records.model import Size
 from elysium.data.records.streaming import Item, stream
 from elysium.errors import InputError
@@ -146,7 +147,7 @@ def _further(value: Any, images: Path | None) -> Iterator[tuple[str, str, bool]]
         yield "object_description", "is empty, and so is object_class", False
     for place, name in enumerate(frames if images is not None else ()):
         if isinstance(name, str) and image_size(str(images), name) is None:
-            there = (images / name).is_file() if images is not None else False
+            there = images is not None and _folder(str(images)).find(name) is not None
             yield f"frames[{place}]", f"{name!r} {'is broken' if there else 'is not there'}", False
 
 
@@ -154,11 +155,19 @@ def _size_in(images: Path | None) -> Callable[[str], Size | None] | None:
     return None if images is None else partial(image_size, str(images))
 
 
+@lru_cache(maxsize=4)
+def _folder(images: str) -> ImageFolder:
+    return ImageFolder(images)
+
+
 @lru_cache(maxsize=65536)  # tracks of one video, which are neighbours, share their frames
 def image_size(images: str, name: str) -> Size | None:
     """Width and height of an image that can be decoded to its end, else None."""
     try:
-        with Image.open(Path(images) / name) as image:
+        found = _folder(images).find(name)
+        if found is None:
+            return None
+        with Image.open(found) as image:
             size = displayed_size(image)
             image.draft(None, (image.width // _REDUCED, image.height // _REDUCED))
             image.load()

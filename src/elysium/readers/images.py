@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -115,12 +115,13 @@ def _delay_s(image: Any) -> float:
     return delay_s if delay_s >= _LEAST_DELAY_S else _USUAL_DELAY_S
 
 
-def _image_error(path: Path, error: Exception) -> SourceError:
-    if not path.exists():
+def _image_error(path: Path, error: Exception, held: bool = False) -> SourceError:
+    """``held``: the contents were at hand, and the path is but a name."""
+    if not held and not path.exists():
         return missing(path, "image")
     why = str(error)
     if isinstance(error, UnidentifiedImageError):
-        why = "its content is of no known image format" if path.stat().st_size else "it is empty"
+        why = "its content is of no known image format" if held or path.stat().st_size else "it is empty"
     return SourceError(f"Cannot read the image {str(path)!r}: {why}", "Replace or remove that file.")
 
 
@@ -140,13 +141,16 @@ def displayed_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def read_image(path: str | os.PathLike[str]) -> ImageArray:
-    """An image file as (H, W, 3) uint8 RGB, turned as its EXIF says, alpha dropped. Raises SourceError."""
+def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None) -> ImageArray:
+    """An image file as (H, W, 3) uint8 RGB, turned as its EXIF says, alpha dropped. Raises SourceError.
+
+    ``data``: its contents, where they are not to be read from ``path``, which then only names it.
+    """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path if data is None else data) as opened:
             return _to_rgb(ImageOps.exif_transpose(opened))
     except _IMAGE_ERRORS as error:
-        raise _image_error(Path(path), error) from error
+        raise _image_error(Path(path), error, held=data is not None) from error
 
 
 def _to_rgb(image: Any) -> ImageArray:

@@ -19,11 +19,10 @@ from PIL import Image
 from elysium.boxes import quantize
 from elysium.data.records import Box, Record
 from elysium.data.records.chats import rounds
-from elysium.data.records.images import FIRST_RECORDS, check_images
+from elysium.data.records.images import FIRST_RECORDS, ImageFolder, check_images
 from elysium.data.records.index import RecordFile
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
-from elysium.video import read_image
 
 
 @dataclass(frozen=True)
@@ -71,21 +70,21 @@ class Clips(Protocol):
 class ImageFrames:
     """Frames in image files, scaled to ``size_px`` squares as the model's processor would."""
 
-    def __init__(self, folder: Path, names: Sequence[str], size_px: int) -> None:
-        self.folder, self.names, self.size_px = folder, names, size_px
+    def __init__(self, images: ImageFolder, names: Sequence[str], size_px: int) -> None:
+        self.images, self.names, self.size_px = images, names, size_px
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, picked: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(n, S, S, 3). Raises SourceError for an image that is missing or broken."""
-        read = [_read(str(self.folder / self.names[i]), self.size_px) for i in picked]
+        read = [_read(self.images, self.names[i], self.size_px) for i in picked]
         return np.stack(read) if read else np.zeros((0, self.size_px, self.size_px, 3), np.uint8)
 
 
 @lru_cache(maxsize=64)  # neighbouring samples ask about the same frames
-def _read(path: str, size_px: int) -> NDArray[np.uint8]:
-    image = Image.fromarray(read_image(path))
+def _read(images: ImageFolder, name: str, size_px: int) -> NDArray[np.uint8]:
+    image = Image.fromarray(images.read(name))
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
@@ -96,7 +95,7 @@ class RecordClips:
 
     Args:
         annotations: a file that ``elysium.data.records.index`` reads.
-        images: the folder that its paths are relative to.
+        images: the folder that its paths are relative to; its tar files are looked into.
         size_px: sides of the frames.
 
     Raises:
@@ -106,7 +105,7 @@ class RecordClips:
 
     def __init__(self, annotations: Path, images: Path, size_px: int) -> None:
         self.name = annotations.stem
-        self.images, self.size_px = images, size_px
+        self.images, self.size_px = ImageFolder(images), size_px
         self.records = RecordFile(annotations)
         self._last: tuple[int, tuple[ImageFrames, ClipLabels]] | None = None
         self._order, self._starts = clips_of(self.records.groups, self.records.is_chat)

@@ -1,23 +1,147 @@
-"""Whether records and a folder of images belong together. Knows paths; opens no image."""
+"""Images by the paths that records give them: files below a folder, or members of tar files that lie in it.
+
+The frames of ElysiumTrack-1M are published in tar files; they need not be unpacked. Of each ``frames-000.tar`` an index
+is made once, in one pass over it, and kept beside it (``frames-000.tar.index.npz``); it is made again when the file is
+another one. A member is found by a hash of its name, so that millions of names take no memory.
+
+Knows paths, tar files, bytes. Does not know what records are for.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tarfile
+import zipfile
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from elysium.data.records.model import Record
-from elysium.errors import SourceError
+from elysium.errors import InputError, OutputError, SourceError
+from elysium.files import atomic_path
+from elysium.readers import ImageArray, read_image
 
 FIRST_RECORDS = 20  # that are looked at: if none of their images is there, the folder is the wrong one
+SUFFIX = ".index.npz"
+_MEMBER = np.dtype([("hash", np.uint64), ("start", np.int64), ("size", np.int64)])
+
+
+class ImageFolder:
+    """The images of records. Files are looked for first, then members of the folder's own ``*.tar``.
+
+    Raises:
+        SourceError: there is no such folder, or a tar file cannot be read. InputError: a tar file is compressed, which
+        has no random access.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise SourceError(f"There is no folder of images {str(folder)!r}", "Name it with --images, or as images.")
+        self._tars = [TarFile(path) for path in sorted(self.folder.glob("*.tar"))]
+
+    def find(self, name: str) -> Path | BytesIO | None:
+        """Where an image is to be read from, None if it is not there. Raises SourceError if a tar cannot be read."""
+        path = self.folder / name
+        if path.is_file():
+            return path
+        for tar in self._tars:
+            if (data := tar.read(name)) is not None:
+                return BytesIO(data)
+        return None
+
+    def read(self, name: str) -> ImageArray:
+        """An image as (H, W, 3) uint8 RGB, upright. Raises SourceError for one that is not there or is broken."""
+        found = self.find(name)
+        return read_image(self.folder / name, found if isinstance(found, BytesIO) else None)
+
+
+class TarFile:
+    """The members of a tar file by their names. Processes that are forked, or get a pickled one, open it anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        mark = _mark(path)
+        self._members = _read_index(path, mark)
+        if self._members is None:
+            self._members = _make_index(path, mark)
+        self._file: int | None = None
+        self._process = 0
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a member, None if there is none of that name."""
+        assert self._members is not None
+        wanted = _hash(name)
+        place = int(np.searchsorted(self._members["hash"], wanted))
+        if place == len(self._members) or self._members["hash"][place] != wanted:
+            return None
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = os.open(self.path, os.O_RDONLY), os.getpid()
+        member = self._members[place]
+        return os.pread(self._file, int(member["size"]), int(member["start"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None and self._process == os.getpid():
+            os.close(self._file)  # type: ignore[arg-type]
 
 
 def check_images(records: Iterable[Record], images: Path) -> None:
     """Raise SourceError if ``images`` is no folder, or holds the first frame of none of these records."""
-    if not images.is_dir():
-        raise SourceError(f"There is no folder of images {str(images)!r}", "Name it with --images, or as images.")
+    folder = ImageFolder(images)
     tried = [record.frames[0] for record in records if record.frames]
-    if tried and not any((images / name).is_file() for name in tried):
+    if tried and all(folder.find(name) is None for name in tried):
         raise SourceError(
             f"{str(images)!r} holds none of the frames of the annotations (for example {tried[0]!r})",
             "Paths in the annotations are relative to that folder.",
         )
+
+
+def _hash(name: str) -> np.uint64:
+    """Of a name without ``./`` in front."""
+    plain = name.removeprefix("./").encode("utf-8", "surrogateescape")
+    return np.uint64(int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little"))
+
+
+def _mark(path: Path) -> str:
+    """What changes when the file does: its size and the time it was written."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SourceError(f"Cannot read {path}: {error.strerror or error}", "Check the path.") from error
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _read_index(path: Path, mark: str) -> NDArray[Any] | None:
+    """The index beside the file, if it is of this very file."""
+    try:
+        with np.load(path.with_name(path.name + SUFFIX), allow_pickle=False) as found:
+            return found["members"] if str(found["mark"]) == mark else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _make_index(path: Path, mark: str) -> NDArray[Any]:
+    try:
+        with tarfile.open(path, "r:") as tar:  # not compressed
+            whole = (member for member in tar if member.isfile() and not member.issparse())
+            members = np.fromiter(((_hash(m.name), m.offset_data, m.size) for m in whole), dtype=_MEMBER)
+    except tarfile.ReadError as error:
+        told = f"{path} is no tar file, or a compressed one ({error})"
+        raise InputError(told, "Unpack it, or take it away.") from error
+    except OSError as error:
+        raise SourceError(f"Cannot read {path}: {error.strerror or error}", "Check the path.") from error
+    members.sort(order="hash")
+    try:
+        with atomic_path(path.with_name(path.name + SUFFIX)) as temporary, temporary.open("wb") as file:
+            np.savez(file, mark=np.array(mark), members=members)
+    except OutputError:
+        pass  # a folder that is read-only: the index serves this process alone
+    return members
