@@ -17,7 +17,8 @@ _TOLD = 5  # failures and defects that are told one by one
 
 @app.command("convert")
 def convert(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What SRC holds; see docs/data.md.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=(
+        "What SRC holds, such as lasot, coco or mot; a wrong one lists all."))],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder or file to read.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, JSON lines.", show_default=False)],
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="train, test ... where SRC has several.",
