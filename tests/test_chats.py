@@ -42,6 +42,13 @@ def test_boxes_fill_their_marks_in_order():
     assert rounds(own, written) == (("Is it [10, 20, 30, 40] or [50, 60, 70, 80]?", "[50, 60, 70, 80]"),)
 
 
+def test_the_box_of_a_system_turn_is_nobody_elses():
+    turns = [("system", "Look at <box>."), ("human", "What is at <box>?"), ("gpt", "a dog")]
+    boxes = [(0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8)]
+    record = Record(id=1, frames=[], vqa=[{"from": who, "value": text} for who, text in turns], box=boxes)
+    assert rounds(record, written) == (("What is at [50, 60, 70, 80]?", "a dog"),)
+
+
 def test_only_who_speaks_decides_what_a_round_is():
     turns = [("system", "be nice"), ("user", "<image>\nwhat is it"), ("assistant", "a dog")]
     record = Record(id=1, frames=[], vqa=[{"from": who, "value": text} for who, text in turns])

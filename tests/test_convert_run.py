@@ -79,6 +79,36 @@ def test_what_was_converted_otherwise_is_not_gone_on_with(sequences, tmp_path):
     assert convert("sequences", other, tmp_path / "out.jsonl").resumed == 0
 
 
+def test_two_runs_do_not_write_one_file(sequences, tmp_path):
+    def second(done: int) -> None:
+        with pytest.raises(InputError, match="Another run is writing"):
+            convert("sequences", sequences, tmp_path / "out.jsonl")
+
+    assert convert("sequences", sequences, tmp_path / "out.jsonl", report=second).records == 5
+
+
+def test_the_source_is_never_written_over(tmp_path):
+    (tmp_path / "chats.json").write_text("[]")
+    with pytest.raises(InputError, match="would be written over while it is read"):
+        convert("llava", tmp_path / "chats.json", tmp_path / "chats.json")
+    with pytest.raises(InputError, match="is a folder"):
+        convert("llava", tmp_path / "chats.json", tmp_path)
+    assert (tmp_path / "chats.json").read_text() == "[]"
+
+
+def test_a_damaged_journal_is_cut_where_it_is_damaged(sequences, tmp_path):
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert("sequences", sequences, tmp_path / "out.jsonl", report=stop)
+    partial = tmp_path / "out.jsonl.partial"
+    lines = partial.read_bytes().splitlines(keepends=True)
+    partial.write_bytes(lines[0] + lines[1] + b"\xff\x00\n" + lines[3])
+    assert convert("sequences", sequences, tmp_path / "out.jsonl").resumed == 1
+
+
 def test_a_broken_part_is_told_and_the_others_are_kept(sequences, tmp_path, capsys):
     (sequences / "s1" / "groundtruth.txt").write_text("1,2,3,4\n")
     out = tmp_path / "out.jsonl"

@@ -94,10 +94,45 @@ def test_a_defect_is_told_with_its_line_and_mended_where_that_is_no_guess(name, 
     kept = [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text().splitlines()]
     assert kept[0] == track("fine") and kept[-1] == chat("talk") and len(kept) == 3 - (mended is None)
     if mended is not None:
-        assert {key: kept[1].get(key) for key in mended} == mended and summary.changed == 1
+        assert {key: kept[1].get(key) for key in mended} == mended and summary.changed == (name != "empty")
         assert ("absent" in kept[1]) == ("absent" in mended)
     rest, _ = checked(tmp_path / "fixed.jsonl", images if name != "pixels" else None)
     assert rest == (problems if name == "empty" else [])
+
+
+@pytest.mark.parametrize("changes", [
+    {"absent": [True]}, {"absent": 5}, {"frame_size": 40}, {"frame_size": [40]}, {"frame_size": [40, "a"]},
+    {"frame_size": [0, 0]}, {"box": [[10**400, 4, 300, 12]] * 2}, {"times_s": [float("nan"), 1.0]},
+    {"box": [[200, 4, 300, 12]] * 2, "frame_size": None}, {"object_description": "\ud83d"},
+])  # fmt: skip
+def test_mending_gives_up_without_a_traceback(changes, tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [track("fine"), track("bad", box=[[0.5, 0.2, 0.1, 0.6]] * 2) | changes])
+    checked(path, fix=tmp_path / "fixed.jsonl")
+    assert next(iter(read_records(tmp_path / "fixed.jsonl"))).id == "fine"
+    assert checked(tmp_path / "fixed.jsonl")[0] == []
+
+
+def test_pixels_are_those_of_the_size_that_was_stated(images, tmp_path):
+    wrong = track("a", frame_size=[400, 200], box=[[160, 80, 240, 100]] * 2)
+    checked(write_lines(tmp_path / "a.jsonl", [wrong]), images, fix=tmp_path / "fixed.jsonl")
+    (record,) = read_records(tmp_path / "fixed.jsonl")
+    assert record.frame_size == (40, 20) and record.box == [(0.4, 0.4, 0.6, 0.5)] * 2
+
+
+def test_mending_never_writes_over_its_input_nor_nothing(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [track("a", box=[])])
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="would be written over while it is read"):
+        validate(path, fix=path)
+    with pytest.raises(InputError, match=r"has no record that can be mended\. Nothing was written"):
+        validate(path, fix=tmp_path / "fixed.jsonl")
+    assert path.read_bytes() == before and not (tmp_path / "fixed.jsonl").exists()
+
+
+def test_a_record_that_is_left_out_takes_no_id(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [track("a", box=[]), track("a")])
+    _, summary = checked(path, fix=tmp_path / "fixed.jsonl")
+    assert [record.id for record in read_records(tmp_path / "fixed.jsonl")] == ["a"] and summary.left_out == 1
 
 
 def test_broken_lines_and_ids_that_occur_twice(tmp_path):

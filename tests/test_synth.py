@@ -423,13 +423,16 @@ def test_a_single_picture_says_nothing_of_motion():
 
 
 class _Draw:
-    """A generator that draws the first thing, and a window of two box sizes."""
+    """A generator that draws the first thing, and a window of so many box sizes."""
+
+    def __init__(self, ratio=2.0):
+        self.ratio = ratio
 
     def choice(self, things):
         return things[0]
 
     def uniform(self, low, high):
-        return np.log(2.0)
+        return np.log(self.ratio)
 
 
 def test_a_close_up_shows_the_window_around_a_thing():
@@ -447,6 +450,20 @@ def test_a_close_up_shows_the_window_around_a_thing():
         rows, columns = np.nonzero(near.frames[time, :, :, 0] > 127)
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(found, near.boxes[0, time], atol=1)
+
+
+@pytest.mark.parametrize("ratio", [1.4, 2.0, 3.7])
+def test_a_close_up_moves_pictures_and_boxes_alike(ratio):
+    """At the strongest zooms half a pixel of the frame is many pixels of the close-up."""
+    frames = np.zeros((1, 224, 224, 3), np.uint8)
+    frames[0, 100:122, 60:82] = 255
+    composed = Composed(frames, np.array([[[60, 100, 82, 122]]], np.float32), np.ones((1, 1), np.float32))
+    near = close_up(_Draw(ratio), composed, count=1)
+    inside = near.frames[0, :, :, 0].astype(float) / 255
+    middle = [(inside.sum(axis) * (np.arange(224) + 0.5)).sum() / inside.sum() for axis in (0, 1)]
+    box = near.boxes[0, 0]
+    np.testing.assert_allclose(middle, (box[:2] + box[2:]) / 2, atol=0.3)
+    np.testing.assert_allclose(np.sqrt(inside.sum()), box[2] - box[0], rtol=0.03)
 
 
 def test_a_close_up_wider_than_the_frame_changes_nothing():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
+
+from elysium.errors import ElysiumError
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -20,14 +24,15 @@ def in_order(
     """Each task with its answer, in the order of the tasks, which are taken only a few ahead.
 
     With several ``workers`` the function runs in processes of its own, so it, the tasks and the answers must be
-    picklable; an exception of it is raised here. Closing the iterator ends the processes.
+    picklable (and a script that calls this needs the usual ``if __name__ == "__main__"``); an exception of it is raised
+    here. Closing the iterator ends the processes. Raises ElysiumError if one of them was killed.
     """
     if workers == 1:
         for task in tasks:
             yield task, function(task)
         return
     # Spawned, not forked: whoever calls this may have threads, which a fork would leave behind with their locks held.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_deaf)
     waiting: deque[tuple[Asked, Future[Answer]]] = deque()
     coming = iter(tasks)
     try:
@@ -38,5 +43,13 @@ def in_order(
                 return
             task, future = waiting.popleft()
             yield task, future.result()
+    except BrokenProcessPool as error:
+        told = "A process ended before its work was done; perhaps the memory did not suffice"
+        raise ElysiumError(told, "Use fewer --workers.") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _deaf() -> None:
+    """Ctrl-C reaches the whole group: only the process that shares out the work is to answer it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

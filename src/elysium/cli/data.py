@@ -50,9 +50,12 @@ def convert(
         raise
     if done.resumed:
         print(f"{done.resumed} parts were there from before")
-    for part, reasons in [*((part, [reason]) for part, reason in done.failed.items()), *done.told.items()][:_TOLD]:
-        for reason in reasons:
-            common.warn(f"{part}: {reason}")
+    told = [f"{part}: {reason}" for part, reason in done.failed.items()]
+    told += [f"{part}: {reason}" for part, reasons in done.told.items() for reason in reasons]
+    for sentence in told[:_TOLD]:
+        common.warn(sentence)
+    if len(told) > _TOLD:
+        common.warn(f"and {len(told) - _TOLD} more like these")
     defects = 0
     for defects, problem in enumerate(validate_records(output), 1):
         if defects <= _TOLD:

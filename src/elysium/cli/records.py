@@ -60,9 +60,12 @@ def stats(
 
     Example: elysium data stats tracks.jsonl --output tracks.png
     """
+    from elysium.data.convert.run import check_target
     from elysium.data.statistics import picture, statistics
     from elysium.files import atomic_path
 
+    if output is not None:
+        check_target(output, file)
     found = statistics(_read(file))
     if output is not None:
         with atomic_path(output) as path:

@@ -1,23 +1,23 @@
 """Mending a record: what can be done without guessing, and nothing else.
 
 In this order: frames whose images are not there or broken leave, with what goes with them; ``frame_size`` is that of
-the first image; boxes in pixels or per cent become 0..1 where the size is known; corners are put in order, what sticks
-out of the frame is cut off; a box that is not one, or of which nothing is left, makes its frame one in which the object
-is absent. What still has a defect then has none of these remedies: it is left out.
+the first image; boxes in pixels, of the size that the record states, become 0..1; corners are put in order, what
+sticks out of the frame is cut off; a box that is not one, or of which nothing is left, makes its frame one in which
+the object is absent. What still has a defect then has none of these remedies: it is left out. A record without words
+is kept.
 
 Knows values of a record. Does not know files, other records, or what a record is for.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from elysium.data.records.checks import box_space, defects
-from elysium.data.records.model import Record, Size
+from elysium.data.records.model import Record, Size, to_line
 
 _BESIDE_FRAMES = ("frames", "box", "absent", "times_s")
 SizeOf = Callable[[str], Size | None]
@@ -26,16 +26,19 @@ SizeOf = Callable[[str], Size | None]
 def mended(value: Any, needs_it: bool, size_of: SizeOf | None) -> str | None:
     """The record as a line, or None if it is to be left out. ``size_of``: the size of an image, None if it cannot be
     read; None where there are no images to look at."""
-    if not needs_it:
-        return json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict) or not isinstance(value.get("frames"), list):
+    try:
+        if not needs_it:
+            return to_line(value)
+        if not isinstance(value, dict) or not isinstance(value.get("frames"), list):
+            return None
+        new, stated = dict(value), _size(value.get("frame_size"))
+        if size_of is not None and not _keep_whole_images(new, size_of):
+            return None
+        if "vqa" not in new and not _mend_boxes(new, stated):
+            return None
+        return None if defects(new) else Record.model_validate(new).to_json()
+    except ValueError:  # NaN in what is not looked at here
         return None
-    new = dict(value)
-    if size_of is not None and not _keep_whole_images(new, size_of):
-        return None
-    if "vqa" not in new and not _mend_boxes(new):
-        return None
-    return None if defects(new) else Record.model_validate(new).to_json()
 
 
 def _keep_whole_images(new: dict[str, Any], size_of: SizeOf) -> bool:
@@ -52,30 +55,43 @@ def _keep_whole_images(new: dict[str, Any], size_of: SizeOf) -> bool:
     return True
 
 
-def _mend_boxes(new: dict[str, Any]) -> bool:
-    """Put boxes right, in place; whether there is one for each frame."""
-    given = new.get("box")
-    if not isinstance(given, list) or len(given) != len(new["frames"]):
+def _mend_boxes(new: dict[str, Any], stated: Size | None) -> bool:
+    """Put boxes right, in place; whether there is one for each frame. Pixels are those of a frame of the size that the
+    record itself ``stated``, where it did."""
+    given, count = new.get("box"), len(new["frames"])
+    absent = new.get("absent") or [False] * count
+    if not isinstance(given, list) or not isinstance(absent, list) or not len(given) == len(absent) == count:
         return False
     boxes = np.array([_numbers(box) for box in given], dtype=np.float64).reshape(-1, 4)
-    boxes[[bool(gone) for gone in new.get("absent") or [False] * len(boxes)]] = np.nan
-    size = new.get("frame_size")
+    boxes[[bool(gone) for gone in absent]] = np.nan
+    size = stated or _size(new.get("frame_size"))
     space = box_space(boxes, size)
     if space == "pixels" and size:
         boxes /= np.tile(size, 2)
-    elif space == "per cent":
-        boxes /= 100
+    elif space != "normalised":  # per cent, or pixels in a corner: nobody can tell
+        return False
     corners = np.fmin(boxes[:, :2], boxes[:, 2:]), np.fmax(boxes[:, :2], boxes[:, 2:])
     boxes = np.concatenate(corners, axis=1).clip(0, 1)
-    absent = np.logical_not((boxes[:, 2:] > boxes[:, :2]).all(axis=1)).tolist()
-    new["box"] = [None if gone else row for gone, row in zip(absent, boxes.tolist(), strict=True)]
+    gone = np.logical_not((boxes[:, 2:] > boxes[:, :2]).all(axis=1)).tolist()
+    new["box"] = [None if out else row for out, row in zip(gone, boxes.tolist(), strict=True)]
     new.pop("absent", None)
-    if any(absent):
-        new["absent"] = absent
-    return not all(absent)
+    if any(gone):
+        new["absent"] = gone
+    return not all(gone)
+
+
+def _size(value: Any) -> Size | None:
+    """Width and height, if that is what it is."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    return (value[0], value[1]) if all(type(side) is int and side > 0 for side in value) else None
 
 
 def _numbers(box: Any) -> list[float]:
     """Four numbers; NaN for what is no box."""
-    numbers = [v for v in box if isinstance(v, int | float)] if isinstance(box, list) else []
-    return [float(v) for v in numbers] if len(numbers) == 4 else [np.nan] * 4
+    given = [v for v in box if isinstance(v, int | float)] if isinstance(box, list) else []
+    try:
+        numbers = [float(value) for value in given]
+    except OverflowError:
+        numbers = []
+    return numbers if len(numbers) == 4 and np.isfinite(numbers).all() else [np.nan] * 4

@@ -6,13 +6,13 @@ A video is never cut: its tracks and chats all go to one part, or a model would 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from elysium.data.records import Problem
+from elysium.data.records.model import to_line
 from elysium.data.records.streaming import stream
 from elysium.errors import InputError
 from elysium.files import atomic_path
@@ -32,7 +32,7 @@ def split(path: Path, parts: Mapping[str, float], output: Path, *, seed: int = 0
     Raises:
         SourceError, InputError: a file that cannot be read or has something broken; shares that are none.
     """
-    if not parts or any(share <= 0 for share in parts.values()) or abs(sum(parts.values()) - 1) > 1e-6:
+    if not parts or any(not share > 0 for share in parts.values()) or abs(sum(parts.values()) - 1) > 1e-6:
         raise InputError(f"The shares {', '.join(map(str, parts.values()))} do not sum up to 1", "train=0.9 val=0.1")
     if by not in KEYS:
         raise InputError(f"Records cannot be split by {by!r}", f"Use one of {', '.join(KEYS)}.")
@@ -44,7 +44,7 @@ def split(path: Path, parts: Mapping[str, float], output: Path, *, seed: int = 0
             files[name] = stack.enter_context(temporary.open("w", encoding="utf-8"))
         for value in values(path):
             name = _part(_key(value, by), parts, seed)
-            files[name].write(json.dumps(value, ensure_ascii=False) + "\n")
+            files[name].write(to_line(value) + "\n")
             counts[name] += 1
     return counts
 
@@ -85,12 +85,12 @@ def merge(paths: Sequence[Path], output: Path, folders: Sequence[str] = ()) -> i
             mine: set[int] = set()
             for value in values(path):
                 value["frames"] = [prefix + name for name in value["frames"]]
-                if hash(value["id"]) in seen:
+                if hash(str(value["id"])) in seen:
                     value["id"] = f"{prefix or path.name.split('.')[0] + '/'}{value['id']}"
-                if hash(value["id"]) in mine or hash(value["id"]) in seen:
+                if hash(str(value["id"])) in mine or hash(str(value["id"])) in seen:
                     raise InputError(f"{path}: the id {value['id']!r} occurs twice", "Give each record its own.")
-                mine.add(hash(value["id"]))
-                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+                mine.add(hash(str(value["id"])))
+                file.write(to_line(value) + "\n")
             seen |= mine
     return len(seen)
 
@@ -109,7 +109,8 @@ def values(path: Path) -> Iterator[dict[str, Any]]:
         if isinstance(item, Problem):
             raise InputError(str(item), "elysium data validate FILE --fix OUT leaves it out.")
         whole = isinstance(item.value, dict) and isinstance(item.value.get("id"), str | int)
-        if not whole or not isinstance(item.value.get("frames"), list):
+        frames = item.value.get("frames") if whole else None
+        if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
             raise InputError(f"{path}, record {item.record} (line {item.line}) has no id or no frames", "Mend it.")
         count += 1
         yield item.value

@@ -20,7 +20,8 @@ from elysium.video import ImageArray
 
 CELL_PX = 360
 _CAPTION_PX, _GAP_PX, _COLUMNS = 44, 8, 4
-_GIF_FPS = 8.0
+_GIF_FPS, _SLOWEST_FPS, _FASTEST_FPS = 8.0, 0.5, 60.0
+KINDS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def sheet(records: Sequence[Record], images: ImageFolder, frames_each: int = 1) -> Image.Image:
@@ -58,7 +59,9 @@ def gif(record: Record, images: ImageFolder, path: Path) -> Path:
 
 
 def save(page: Image.Image, path: Path) -> Path:
-    """Write a sheet; the kind of image follows from the name. Raises OutputError."""
+    """Write a sheet; the kind of image follows from the name. Raises InputError for another kind, OutputError."""
+    if path.suffix.lower() not in KINDS:
+        raise InputError(f"{str(path)!r} is no name of an image", f"Let it end in {', '.join(KINDS)}, or .gif.")
     with atomic_path(path) as temporary:
         page.save(temporary)
     return path
@@ -99,4 +102,6 @@ def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
 
 def _fps(record: Record) -> float:
     times = record.times_s or []
-    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else _GIF_FPS
+    if len(times) < 2 or not 0 < times[-1] - times[0] < float("inf"):
+        return _GIF_FPS
+    return min(max((len(times) - 1) / (times[-1] - times[0]), _SLOWEST_FPS), _FASTEST_FPS)

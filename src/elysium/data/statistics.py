@@ -50,7 +50,7 @@ class Statistics:
         self.classes[record.object_class] += 1
         self.words[len(record.object_description.split())] += 1
         boxes = record.boxes_xyxyn
-        sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+        sides = np.sqrt(np.prod(np.abs(boxes[:, 2:] - boxes[:, :2]), axis=1))
         there = np.isfinite(sides)
         self.boxes += int(there.sum())
         self.absences += int((~there).sum())
@@ -120,7 +120,7 @@ def picture(found: Statistics) -> bytes:
         axes.set_title(title)
         axes.set_ylabel({1: "boxes", 4: "chats"}.get(list(panels).index(axes), "tracks"))
     common = found.classes.most_common(_MOST_CLASSES)[::-1]
-    names = [textwrap.shorten(name, 28, placeholder="…") or "(none)" for name, _ in common]
+    names = [textwrap.shorten(name, 28, placeholder="…").replace("$", r"\$") or "(none)" for name, _ in common]
     panels[5].barh(range(len(common)), [count for _, count in common], color="#D55E00")
     panels[5].set_yticks(range(len(common)), names)
     panels[5].set_title(f"most frequent of {len(found.classes)} classes")

@@ -59,6 +59,8 @@ def validate(
     """
     if images is not None and not images.is_dir():
         raise InputError(f"There is no folder of images {str(images)!r}", "Check the path.")
+    if fix is not None and fix.resolve() == path.resolve():
+        raise InputError(f"{fix} would be written over while it is read", "Choose another name.")
     if fix is None:
         return _validated(path, images, None, workers, on_problem, report)
     with atomic_path(fix) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -74,7 +76,9 @@ def _validated(
     for _, answers in in_order(work, _chunks(path), workers):
         for answer in answers:
             summary.records += 1
-            first = answer.record if answer.id is None else ids.setdefault(hash(answer.id), answer.record)
+            kept = keep is None or answer.mended is not None  # a record that is left out takes no id from others
+            known = answer.id is not None and kept
+            first = ids.setdefault(hash(str(answer.id)), answer.record) if known else answer.record
             if first != answer.record:
                 told = f"{answer.id!r} is the id of record {first} already"
                 answer.problems.append(Problem(str(path), answer.record, answer.line, "id", told))
@@ -89,6 +93,8 @@ def _validated(
             report(summary.records)
     if not summary.records:
         raise InputError(f"{str(path)!r} holds no record", "Give a file with at least one.")
+    if keep is not None and summary.left_out == summary.records:
+        raise InputError(f"{path} has no record that can be mended", "Nothing was written.")
     return summary
 
 
@@ -101,6 +107,7 @@ class _Answer:
     id: str | int | None
     problems: list[Problem]
     mended: str | None
+    changed: bool = False
 
 
 def _keep(answer: _Answer, keep: Callable[[str], object], summary: Summary) -> None:
@@ -108,7 +115,7 @@ def _keep(answer: _Answer, keep: Callable[[str], object], summary: Summary) -> N
         summary.left_out += 1
         return
     keep(answer.mended)
-    summary.changed += bool(answer.problems)
+    summary.changed += answer.changed
 
 
 def _kind(problem: Problem) -> str:
@@ -134,7 +141,8 @@ def _checked(chunk: list[Item | Problem], file: str, images: Path | None, mends:
         line = mended(item.value, bool(found), _size_in(images)) if mends else None
         own = item.value.get("id") if isinstance(item.value, dict) else None
         id = own if isinstance(own, str | int) else None
-        answers.append(_Answer(item.record, item.line, id, found, line))
+        changed = line is not None and bool(found) and line != mended(item.value, False, None)
+        answers.append(_Answer(item.record, item.line, id, found, line, changed))
     return answers
 
 

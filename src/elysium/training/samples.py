@@ -205,8 +205,8 @@ class SampleDataset(Dataset[Sample]):
             number = int(shuffled(len(clips), self.seed, group // len(clips))[group % len(clips)])
         frames, labels = clips[number]
         shown = _Shown(clips.name, number, frames)
-        if labels.chat:
-            return self._chat(shown, labels.chat, trial)
+        if labels.chat:  # its answers are words, as those of the batch must be
+            return self._chat(shown, labels.chat, trial) if task is Task.VIDEO_QA else None
         from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
         picked = draw_frames(group_rng, len(frames), trial.num_frames, from_start, self.asked.max_interval)
         picked = picked[: trial.most_frames]

@@ -163,7 +163,7 @@ def _box_text(box: Box) -> str:
 
 
 def _object(record: Record) -> ObjectLabel:
-    words = record.object_description or record.object_class
+    words = record.object_description.strip() or record.object_class.strip()
     expressions = tuple(record.expressions or ([words] if words else []))
     return ObjectLabel(
         record.object_class or words, None, record.boxes_xyxyn.astype(np.float32), expressions, words

@@ -171,10 +171,10 @@ def _unique(item: Item, seen: set[int]) -> Item:
     own = item.value.get("id") if isinstance(item.value, dict) else None
     if not isinstance(own, int | str):
         return item
-    if hash(own) in seen:
+    if hash(str(own)) in seen:
         own = f"{own}-{item.record}"
         item = replace(item, value={**item.value, "id": own})
-    seen.add(hash(own))
+    seen.add(hash(str(own)))
     return item
 
 

@@ -1,15 +1,16 @@
 """Running a converter: in several processes, stopped and gone on with, written atomically.
 
 While it runs, what is done lies beside the output, in ``<output>.partial``: a line that says what is being converted,
-then a line for each unit, with its records or why there are none. The same command goes on from there; units that
-failed are tried again. In the end the records are put in the order of the units, so that the file is the same whatever
-the number of processes and however often it was stopped.
+then a line for each unit that gave records. The same command goes on from there (take the file away if what is
+converted has changed in between); units that failed are tried again. In the end the records are put in the order of
+the units, so that the file is the same whatever the number of processes and however often it was stopped.
 
 Knows: units, processes, files. Does not know: what is in the records.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def convert(
         written, and the first reason told).
     """
     options = checked(name, converter(name), options or Options())
+    check_target(output, source)
     ensure_folder(output.parent)
     with _Journal(output, {"converter": name, "source": str(source.resolve()), **_plain(options)}) as journal:
         told = Converted(resumed=len(journal.places))
@@ -73,8 +75,16 @@ def convert(
     return told
 
 
+def check_target(output: Path, *sources: Path) -> None:
+    """Raise InputError where the file to be written is a folder, or one of those that are read."""
+    if not output.name or output.is_dir():
+        raise InputError(f"{str(output)!r} is a folder", "Name a file in it.")
+    if any(output.resolve() == source.resolve() for source in sources):
+        raise InputError(f"{output} would be written over while it is read", "Choose another name.")
+
+
 def _plain(options: Options) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    return {name: str(v.resolve()) if isinstance(v, Path) else v for name, v in asdict(options).items()}
 
 
 def _answered(
@@ -136,6 +146,7 @@ class _Journal:
     """The file of what is done."""
 
     def __init__(self, output: Path, about: dict[str, Any]) -> None:
+        self.output = output
         self.path = output.with_name(output.name + ".partial")
         self.about = about
         self.places: dict[str, _Place] = {}
@@ -145,6 +156,11 @@ class _Journal:
             self.file: BinaryIO = self.path.open("r+b" if self.path.exists() else "w+b")
         except OSError as error:
             raise output_error(self.path, error) from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.file.close()
+            raise InputError(f"Another run is writing {self.output}", "Wait for it, or choose another name.") from error
         if not self._read():
             self.file.seek(0)
             self.file.truncate()
@@ -168,7 +184,12 @@ class _Journal:
                 self.file.seek(at)
                 self.file.truncate()
                 return True
-            entry = json.loads(line)
+            try:
+                entry = json.loads(line)
+            except ValueError:  # damaged: what comes after it is done again
+                self.file.seek(at)
+                self.file.truncate()
+                return True
             self.places[entry["unit"]] = _Place(at, len(entry["lines"]), entry["told"])
 
     @staticmethod

@@ -76,7 +76,7 @@ def validate_records(path: AnyPath, *, image_size: ImageSize | None = None) -> I
         yield from _problems(file, item, image_size)
         own = item.value.get("id") if isinstance(item.value, dict) else None
         if isinstance(own, str | int):
-            first = ids.setdefault(hash(own), item.record)
+            first = ids.setdefault(hash(str(own)), item.record)
             if first != item.record:
                 yield Problem(file, item.record, item.line, "id", f"{own!r} is the id of record {first} already")
     if item is None:

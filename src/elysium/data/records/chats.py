@@ -37,10 +37,12 @@ def rounds(record: Record, write_box: Callable[[Box], str]) -> tuple[tuple[str, 
     A round without words, in question or answer, ends the chat: what follows would refer to what nobody said.
     Raises InputError as :func:`pairs` does.
     """
+    pairs(record)  # that it is question and answer in turn
     shared = iter([box for box in record.box or [] if box is not None])
+    texts = [(turn, without_frame_marks(_filled(turn, shared, write_box))) for turn in record.vqa or []]
+    spoken = [text for turn, text in texts if turn.from_ != "system"]  # whose boxes are used up all the same
     filled = []
-    for question, answer in pairs(record):
-        asked, said = (without_frame_marks(_filled(turn, shared, write_box)) for turn in (question, answer))
+    for asked, said in zip(spoken[::2], spoken[1::2], strict=True):
         if not (asked and said):
             break
         filled.append((asked, said))

@@ -47,9 +47,14 @@ class ImageFolder:
 
     def find(self, name: str) -> Path | BytesIO | None:
         """Where an image is to be read from, None if it is not there. Raises SourceError if a tar cannot be read."""
+        if name.startswith(("/", "\\")) or ".." in Path(name).parts:
+            return None  # it leaves the folder
         path = self.folder / name
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError:  # a name that is too long for a file may still be a member's
+            pass
         for tar in self._tars:
             if (data := tar.read(name)) is not None:
                 return BytesIO(data)
@@ -81,7 +86,10 @@ class TarFile:
         if place == len(self._members) or self._members["hash"][place] != wanted:
             return None
         if self._file is None or self._process != os.getpid():
-            self._file, self._process = os.open(self.path, os.O_RDONLY), os.getpid()
+            try:
+                self._file, self._process = os.open(self.path, os.O_RDONLY), os.getpid()
+            except OSError as error:
+                raise SourceError(f"Cannot read {self.path}: {error.strerror or error}", "Check the path.") from error
         member = self._members[place]
         return os.pread(self._file, int(member["size"]), int(member["start"]))
 
@@ -124,7 +132,7 @@ def _read_index(path: Path, mark: str) -> NDArray[Any] | None:
     try:
         with np.load(path.with_name(path.name + SUFFIX), allow_pickle=False) as found:
             return found["members"] if str(found["mark"]) == mark else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 

@@ -63,5 +63,17 @@ class Record(BaseModel):
     def to_json(self) -> str:
         """One line without its end, holding the keys that were given and no others; of optional ones, no null."""
         values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        given = {key: value for key, value in values.items() if value is not None or key == "metadata"}
-        return json.dumps(given, ensure_ascii=False, allow_nan=False)
+        return to_line({key: value for key, value in values.items() if value is not None or key == "metadata"})
+
+
+def to_line(value: Any) -> str:
+    """JSON of a value on one line, readable but for text that is no Unicode (halves of characters), which is escaped.
+
+    Raises ValueError for NaN.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False)
+    return text

@@ -71,7 +71,7 @@ def stream(path: AnyPath) -> Iterator[Item | Problem]:
                 raise InputError(f"{name!r} is neither a JSON array nor JSON lines in UTF-8", "Check the path.")
             file.seek(0)
             yield from (_array(file, name) if head[:1] == b"[" else _lines(file, name))
-    except (OSError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"Cannot read the annotations {name!r}: {reason}", "Check the path.") from error
 

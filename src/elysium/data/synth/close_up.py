@@ -31,7 +31,9 @@ def close_up(rng: np.random.Generator, composed: Composed, count: int) -> Compos
     if window.scale_x >= size:
         return composed
     zoom = size / window.scale_x
-    matrix = np.array([[zoom, 0, -window.offset_x * zoom], [0, zoom, -window.offset_y * zoom]])
+    # OpenCV's coordinates are those of middles of pixels, ours (and the boxes') those of their edges.
+    shift = (np.array([window.offset_x, window.offset_y]) - 0.5) * -zoom - 0.5
+    matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
     frames = [
         cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=OUTSIDE)
         for frame in composed.frames
