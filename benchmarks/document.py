@@ -72,10 +72,15 @@ def summary() -> str:
         f"{auc['nano-by-words']}. On held-out clips made by program: SOT {one(sot['model']['auc'])} (holding",
         f"{one(sot['hold']['auc'])}), RSOT {one(rsot['model']['auc'])}; the named object is found among three",
         f"distractors in {share(rsot['found'])}; a description has the right colour in {colour} and the right one of",
-        f"{result('nouns')['nouns']} nouns in {noun}.",
+        f"{known_nouns()} nouns in {noun}.",
         f"About {result('speed')['speed']['box']['fps']:.0f} frames/s for one object on two CPU cores, bounded memory.",
         "Commands, all figures and the failures: [docs/nano.md](docs/nano.md).",
     )
+
+
+def known_nouns() -> int:
+    config = ROOT / "src" / "elysium" / "model" / "weights" / "nano" / "config.json"
+    return len(json.loads(config.read_text(encoding="utf-8"))["tracking"]["known_nouns"])
 
 
 def marks() -> str:

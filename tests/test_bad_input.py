@@ -141,7 +141,7 @@ BAD_INPUT = [
     (["eval", "SOT", *EVAL, "--limit", "0"], "--limit 0"),
     (["eval", "SOT", *EVAL, "--max-frames", "-1"], "--max-frames -1"),
     (["eval", "SOT", *EVAL, "--convention", "mine"], "no convention 'mine'"),
-    (["eval", "SOT", *EVAL, "--search-window", "wide"], "--search-window 'wide' is no number"),
+    (["eval", "SOT", *EVAL, "--search-window", "wide"], "--search-window 'wide' is not a size"),
     (["eval", "SOT", *EVAL, "--threads", "0"], "--threads 0"),
     (["eval", "SOT", *EVAL, "--judge", "http://localhost:1"], "--judge judges answers to questions, not SOT"),
     (["eval", "VideoQA", *EVAL, "--judge", "http://localhost:1"], "--judge needs --judge-model"),

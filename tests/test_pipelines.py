@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from elysium.errors import InputError, ModelError, SourceError
+from elysium.inference.decoding import Answer
 from elysium.inference.pipelines import Elysium
 from elysium.inference.tracker import Interrupted
 from elysium.video import open_source
@@ -201,6 +202,15 @@ def test_describe_asks_about_the_box(scripted: Elysium, monkeypatch: pytest.Monk
     assert "short description of the object with coordinates [10,20,30,40]." in image.prompt
     assert video.num_boxes is None
     assert video.regions == image.regions == [(0, (0.1, 0.2, 0.3, 0.4))]
+
+
+def test_places_in_a_window_are_not_told(scripted: Elysium, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted.tracking = {"describe_window": 2.0, "places": ["on the left", "at the top"]}
+    said = Answer("a red car on the left.", (), None, np.zeros(0), ())
+    monkeypatch.setattr(scripted.engine, "run", lambda requests: [said])
+    assert scripted.describe(numbered_frames(3), [20, 20, 60, 40]) == "a red car."
+    assert scripted.describe(numbered_frames(3), [20, 20, 60, 40], search_window=None) == "a red car on the left."
+    assert scripted.describe(numbered_frames(3), [20, 5, 180, 95]) == "a red car on the left."  # all of the frame
 
 
 def test_describe_looks_around_the_box(scripted: Elysium) -> None:

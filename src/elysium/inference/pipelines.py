@@ -245,7 +245,8 @@ class Elysium:
             box: (4,) in `box_format`.
             max_frames: frames that the model sees.
             search_window: side in box sizes of the window around `box` that it sees of each, None for full frames,
-                "auto" for the model's.
+                "auto" for the model's. What it says of places in a window is true of nothing that users see; phrases
+                that the model lists (`config.tracking["places"]`) are taken out.
 
         Raises:
             InputError: a bad box or option. SourceError: a source that cannot be read or has no frames.
@@ -267,7 +268,8 @@ class Elysium:
         (answer,) = self.engine.run(
             [Request(prompt, images, regions=[(0, bins_to_region(bins, self.dialect.max_bin))])]
         )
-        return answer.text
+        whole = seen == Affine2d.full_frame(frames.resolution_wh)
+        return answer.text if whole else _without(answer.text, self.tracking.get("places", ()))
 
     def ground(
         self, image: NDArray[np.uint8] | str | Path, expression: str, *, free: bool = False
@@ -324,6 +326,17 @@ class Elysium:
             return given
         value = self.tracking.get(key)
         return fallback if value is None else value
+
+
+def _without(text: str, phrases: Sequence[str]) -> str:
+    """A text without these phrases where each stands behind other words, whole.
+
+    >>> _without("a red car on the left.", ["on the left"])
+    'a red car.'
+    """
+    for phrase in sorted(phrases, key=len, reverse=True):
+        text = re.sub(rf"(?<=\w) {re.escape(phrase)}\b", "", text)
+    return text
 
 
 def _words(expression: str) -> list[str]:

@@ -76,7 +76,7 @@ class ElysiumConfig(PreTrainedConfig):
         number_token_ids: ids of "0".."100" where each is one token; with ``selector.annotate`` the prompt gate's voted
             coordinates are then written on kept tokens in these tokens' embeddings.
         tracking: defaults for inference (``clip_length``, ``search_window``, ``describe_window``, ``min_score``,
-            ``ask_frames``, ``known_words``).
+            ``ask_frames``, ``places``, ``known_words``).
     """
 
     model_type = "elysium"

@@ -40,7 +40,8 @@ def nano_config(vocab_size: int) -> ElysiumConfig:
         selector={"gate": "prompt", "num_tokens": 24, "hidden_size": 128, "noise": 0.0,
                   "position_embedding": True, "annotate": True},
         region_tokens=1, query_embeddings=True, image_token_id=vocab_size, region_token_id=vocab_size + 1,
-        tracking={"clip_length": 8, "search_window": 4.0, "describe_window": 2.2, "min_score": 0.05, "ask_frames": 8},
+        tracking={"clip_length": 8, "search_window": 4.0, "describe_window": 2.2, "min_score": 0.05, "ask_frames": 8,
+                  "places": ["on the left", "on the right", "at the top", "at the bottom", "in the middle"]},
     )  # fmt: skip
 
 
