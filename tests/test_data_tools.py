@@ -270,3 +270,16 @@ def test_a_sheet_shows_boxes_and_words(images, tmp_path, capsys):
         assert told in capsys.readouterr().err
     assert main(["data", "show", str(path), "--images", str(tmp_path), "--output", str(tmp_path / "b.png")]) == 2
     assert "v/0.png" in capsys.readouterr().err and not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("command", [
+    ["validate", "a.jsonl", "--fix"], ["stats", "a.jsonl", "--output"], ["show", "a.jsonl", "--output"],
+    ["merge", "a.jsonl", "--output"], ["convert", "llava", "a.jsonl"],
+])  # fmt: skip
+def test_an_output_that_is_a_folder_is_told_at_once(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_lines(tmp_path / "a.jsonl", [track("a")])
+    for place in ("/", ".", str(tmp_path)):
+        assert main(["data", *command, place]) == 2
+        assert "is a folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from elysium.errors import OutputError
+from elysium.errors import InputError, OutputError
 
 _REMEDY = "Choose another output path, or check the permissions and the free space there."
 
@@ -20,6 +20,14 @@ _REMEDY = "Choose another output path, or check the permissions and the free spa
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """Turn an `OSError` met while writing `path` into an `OutputError` that names the path."""
     return OutputError(f"Cannot write {os.fspath(path)!r}: {error.strerror or error}", _REMEDY)
+
+
+def check_target(output: Path, *sources: Path) -> None:
+    """Raise InputError where the file to be written is a folder, or one of those that are read."""
+    if not output.name or output.is_dir():
+        raise InputError(f"{str(output)!r} is a folder", "Name a file in it.")
+    if any(output.resolve() == source.resolve() for source in sources):
+        raise InputError(f"{output} would be written over while it is read", "Choose another name.")
 
 
 def ensure_folder(path: str | os.PathLike[str]) -> Path:

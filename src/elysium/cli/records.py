@@ -39,8 +39,11 @@ def validate(
     Example: elysium data validate tracks.jsonl --images frames --fix mended.jsonl --workers 2
     """
     from elysium.data.validate import validate as run
+    from elysium.files import check_target
 
     common.at_least("--workers", workers)
+    if fix is not None:
+        check_target(fix, file)
     with counted("checking", quiet) as report:
         found = run(file, images, fix=fix, workers=workers, on_problem=print, report=report)
     kinds = ", ".join(f"{name} {count}" for name, count in found.kinds.most_common())
@@ -60,9 +63,8 @@ def stats(
 
     Example: elysium data stats tracks.jsonl --output tracks.png
     """
-    from elysium.data.convert.run import check_target
     from elysium.data.statistics import picture, statistics
-    from elysium.files import atomic_path
+    from elysium.files import atomic_path, check_target
 
     if output is not None:
         check_target(output, file)
@@ -88,8 +90,10 @@ def show(
     """
     from elysium.data.records.images import ImageFolder
     from elysium.data.sheets import gif, save, sheet
+    from elysium.files import check_target
 
     common.at_least("--number", number)
+    check_target(output, file)
     folder = ImageFolder(images or file.parent)
     chosen = list(islice(_chosen(file, record), 1 if record is not None else number))
     if not chosen:
@@ -133,7 +137,9 @@ def merge(
     Example: elysium data merge lasot.jsonl got10k.jsonl --folder lasot --folder got10k --output all.jsonl
     """
     from elysium.data.rearrange import merge as run
+    from elysium.files import check_target
 
+    check_target(output)
     print(f"{output}: {run(files, output, folder or [])} records")
     return common.DONE
 

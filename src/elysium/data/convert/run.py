@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from elysium.data.convert.base import Options, Unit, checked
 from elysium.data.convert.registry import converter
 from elysium.errors import ElysiumError, InputError
-from elysium.files import atomic_path, ensure_folder, output_error
+from elysium.files import atomic_path, check_target, ensure_folder, output_error
 from elysium.processes import in_order
 
 Report = Callable[[int], None]
@@ -73,14 +73,6 @@ def convert(
             journal.copy(order, file)
     journal.path.unlink(missing_ok=True)
     return told
-
-
-def check_target(output: Path, *sources: Path) -> None:
-    """Raise InputError where the file to be written is a folder, or one of those that are read."""
-    if not output.name or output.is_dir():
-        raise InputError(f"{str(output)!r} is a folder", "Name a file in it.")
-    if any(output.resolve() == source.resolve() for source in sources):
-        raise InputError(f"{output} would be written over while it is read", "Choose another name.")
 
 
 def _plain(options: Options) -> dict[str, Any]:
