@@ -35,7 +35,7 @@ def main() -> None:
     texts = {
         "nano figures": summary(), "marks": marks(), "synthetic": synthetic(), "real": real(), "speed": speed(),
         "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
-        "finetune": finetune(),
+        "finetune": finetune(), "reading": reading(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         if fill(path, texts):
@@ -187,6 +187,22 @@ def nouns() -> str:
         f"things right in whole pictures and {share(near['linear'])} in windows such as nano looks at when it",
         f"describes; a small network {share(whole['hidden'])} and {share(near['hidden'])}",
         "(`python benchmarks/nouns.py`).",
+    )
+
+
+def reading() -> str:
+    found = result("data")
+    one_by_one, five = found["loader"]["questions_1"], found["loader"]["questions_5"]
+    file = found["file"]
+    return prose(
+        f"Samples of eight frames per second of one core: {one_by_one['samples_per_s']['ours']}, which is",
+        f"{one_by_one['ratio']} of a plain Pillow loop over the same files; with five questions about the same frames",
+        f"{five['samples_per_s']['ours']}, {five['ratio']} of it. A file of {file['records']:,} records",
+        f"({file['gigabytes']} GB): the index is made once in {file['index']['open_s']:.0f} s (peak memory",
+        f"{file['index']['peak_mib']:.0f} MiB); then it is opened in {file['open']['open_s']} s, and the first record is",
+        f"read after {file['open']['first_record_s']} s ({file['open']['peak_mib']:.0f} MiB); the first training sample",
+        f"after {file['samples']['first_sample_s']} s ({file['samples']['peak_mib']:.0f} MiB, of which",
+        f"{file['samples']['imports_mib']:.0f} are PyTorch and other imports). `python benchmarks/data.py`.",
     )
 
 
