@@ -199,9 +199,9 @@ def reading() -> str:
         f"{one_by_one['ratio']} of a plain Pillow loop over the same files; with five questions about the same frames",
         f"{five['samples_per_s']['ours']}, {five['ratio']} of it. A file of {file['records']:,} records",
         f"({file['gigabytes']} GB): the index is made once in {file['index']['open_s']:.0f} s (peak memory",
-        f"{file['index']['peak_mib']:.0f} MiB); then it is opened in {file['open']['open_s']} s, and the first record is",
-        f"read after {file['open']['first_record_s']} s ({file['open']['peak_mib']:.0f} MiB); the first training sample",
-        f"after {file['samples']['first_sample_s']} s ({file['samples']['peak_mib']:.0f} MiB, of which",
+        f"{file['index']['peak_mib']:.0f} MiB); then it is opened in {file['open']['open_s']} s, and the first record",
+        f"is read after {file['open']['first_record_s']} s ({file['open']['peak_mib']:.0f} MiB); the first training",
+        f"sample after {file['samples']['first_sample_s']} s ({file['samples']['peak_mib']:.0f} MiB, of which",
         f"{file['samples']['imports_mib']:.0f} are PyTorch and other imports). `python benchmarks/data.py`.",
     )
 
