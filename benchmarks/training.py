@@ -4,18 +4,21 @@
 
 Speed: processes of our trainer and of a loop without Trainer step in turn (ours, loop, ours, loop ...), so that what
 else the machine does slows both. Ours is the recipe's; the loop goes through a DataLoader over the same samples, and
-has the same weights to start from, the same AdamW, schedule, clipping and loss. For `smoke` a third, `handed`, is the
-same loop that neither reads, draws nor collates: it is given the very batches that ours has just made. None of them
-validates or saves; `shipped` is configs/smoke.yaml with both. Tokens are those of ``input_ids`` without padding.
-Seconds are of the clock and of the processor, the latter hardly changed by what else runs. Memory is the peak resident
-size of each process; that of `handed` has neither Trainer nor data code in it.
+has the same weights to start from, the same AdamW, schedule and clipping. Its loss is that of the model's ``labels`` in
+`350m`; in `smoke` it is our loss, which the model does not have, of logits of all tokens. For `smoke` a third, `handed`,
+is a loop as tight as can be: it neither reads, draws nor collates, but is given the very batches that ours has just
+made, and has logits of answers alone, as ours. None of them validates or saves; `shipped` is configs/smoke.yaml with
+both. Tokens are those of ``input_ids`` without padding. Seconds are of the clock and of the processor, the latter
+hardly changed by what else runs. Memory is the peak resident size of each process; that of `handed` has neither Trainer
+nor data code in it.
 
 - ``smoke``: configs/smoke.yaml. ``350m``: a CLIP-like tower and a LLaMA of 350M parameters with random weights, the
   whole language model learning in bfloat16 autocast, from records with frames.
 - ``padding``: the share of padding in ``input_ids``. ``packing``: the same questions packed and not.
 
-``--fast`` is a toy version and, like ``--only``, stores nothing. ``--table`` measures nothing: it writes the tables of
-docs/training-speed.md from the stored figures, as a full run does in the end.
+``--fast`` is a toy version and stores nothing. ``--only`` measures some and leaves the stored figures of the others.
+``--table`` measures nothing: it writes the tables of docs/training-speed.md from the stored figures, as a run does in
+the end.
 """
 
 from __future__ import annotations
@@ -288,7 +291,7 @@ def handed(config: TrainConfig, talk: Talk) -> None:
     start = given_start(config)
     assert start is not None
     freeze(start[0], config.model.learns)
-    before, loop = peak_mib(), Loop(start[0], config)
+    before, loop = peak_mib(), Loop(start[0], config, at_answers=True)
     while path := talk.ask():
         batch = torch.load(path)
         since = now()
@@ -315,8 +318,9 @@ def plain(config: TrainConfig, talk: Talk) -> None:
 class Loop:
     """The loop that one would write oneself: no Trainer, no accelerate, and Trainer's default AdamW (fused)."""
 
-    def __init__(self, model: Any, config: TrainConfig) -> None:
+    def __init__(self, model: Any, config: TrainConfig, at_answers: bool = False) -> None:
         self.model, self.weights, asked = model.train(), config.loss, config.trainer
+        self.at_answers = at_answers
         self.autocast = bool(asked.get("bf16"))
         self.answers = AnswerLoss(model.config.number_token_ids, config.loss.number_sigma)
         self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -336,15 +340,22 @@ class Loop:
         return loss.item()
 
     def loss(self, batch: Figures) -> Tensor:
-        """What ours adds up, of logits at answers alone, as there."""
+        """What ours adds up. Where that is the answers' tokens alone, it is the loss of the model's own ``labels``, as
+        in transformers' documentation; else the loop needs our code. ``at_answers``: logits of those tokens alone."""
         names = ("named_boxes", "named_frames") if self.weights.names else ()
         keys = ("input_ids", "attention_mask", "position_ids", "pixel_values", "vision_features", "frame_ids",
                 "frame_counts", "region_boxes", "region_frames", "query_ids", "query_mask", *names)  # fmt: skip
-        places = (batch["labels"] != -100).any(dim=0).nonzero().squeeze(-1)
+        labels, values = batch["labels"], batch["number_values"]
+        places = torch.arange(1, labels.shape[1])
+        if self.at_answers:
+            places = (labels != -100).any(dim=0).nonzero().squeeze(-1)
         with torch.autocast("cpu", torch.bfloat16) if self.autocast else nullcontext():
             inputs = {key: batch[key] for key in keys if key in batch}
+            if not (self.weights.selects or self.weights.names or len(self.answers.number_ids)):
+                own: Tensor = self.model(**inputs, labels=labels, use_cache=False).loss
+                return own
             output = self.model(**inputs, logits_to_keep=places - 1, use_cache=False)
-            parts = self.answers(output.logits, batch["labels"][:, places], batch["number_values"][:, places])
+            parts = self.answers(output.logits, labels[:, places], values[:, places])
             if self.weights.selects:
                 seen = (output.selector_logits, output.votes, output.voted_box)
                 parts |= gate_parts(GateLoss(*seen, batch["gate_targets"], batch["gate_boxes"]))
@@ -660,10 +671,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             figures = measure(Path(folder), options)
         print(json.dumps(figures, indent=1))
-        if options.fast or len(options.only) < len(CASES):
+        if options.fast:
             return
-        results.write("training", figures)
-    fill(DOC, tables(json.loads((results.RESULTS / "training.json").read_text())))
+        results.write("training", stored() | figures)
+    fill(DOC, tables(stored()))
+
+
+def stored() -> Figures:
+    """The figures of earlier runs."""
+    figures: Figures = json.loads((results.RESULTS / "training.json").read_text())
+    return figures
 
 
 if __name__ == "__main__":

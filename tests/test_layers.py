@@ -21,7 +21,6 @@ LAYERS = {
     "elysium.config": 0,
     "elysium.config_files": 0,
     "elysium.config_published": 0,
-    "elysium.heap": 0,
     "elysium.manifest": 0,
     "elysium.processes": 0,
     "elysium.language": 1,

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from elysium.errors import InputError
-from elysium.heap import release_freed
 from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.devices import release_memory
 
 
 class Engine:
@@ -49,5 +49,5 @@ class Engine:
         with torch.inference_mode():
             for start in range(0, len(requests), self.max_batch):
                 answers += self._decoder.decode(requests[start : start + self.max_batch], free=free)
-        release_freed()
+        release_memory()
         return answers

@@ -41,9 +41,10 @@ class VisionEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> VisionEncoder:
         """A tower that does not learn stays as it is in use: batch normalisation would drift, without any gradient."""
-        super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
-            self.tower.eval()
+        learns = any(parameter.requires_grad for parameter in self.tower.parameters())
+        self.training = mode
+        if learns or self.tower.training:  # the Trainer asks at every step, and a tower has hundreds of modules
+            self.tower.train(mode and learns)
         return self
 
     @property

@@ -27,7 +27,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from elysium.config import TrainConfig
 from elysium.errors import InputError, TrainingError
 from elysium.files import atomic_write_text
-from elysium.heap import keep_freed
 from elysium.model.modeling import ElysiumOutput
 from elysium.training.collate import IGNORED
 from elysium.training.loss import (
@@ -86,12 +85,6 @@ class ElysiumTrainer(Trainer):
         """Whether data parallelism, if there is any, does without the gradients that a process does not have."""
         asked = self.args.ddp_find_unused_parameters
         return self.args.world_size == 1 or (not self.args.gradient_checkpointing if asked is None else bool(asked))
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's, on a CPU without handing memory back and forth at every step."""
-        if self.args.device.type == "cpu":
-            keep_freed()
-        return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
