@@ -5,7 +5,7 @@
 Speed: processes of our trainer and of a loop without Trainer step in turn (ours, loop, ours, loop ...), so that what
 else the machine does slows both. Ours is the recipe's; the loop goes through a DataLoader over the same samples, and
 has the same weights to start from, the same AdamW, schedule and clipping. Its loss is that of the model's ``labels`` in
-`350m`; in `smoke` it is our loss, which the model does not have, of logits of all tokens. For `smoke` a third, `handed`,
+`350m`; in `smoke` it is our loss, which the model does not have, of logits of all tokens. A third of `smoke`, `handed`,
 is a loop as tight as can be: it neither reads, draws nor collates, but is given the very batches that ours has just
 made, and has logits of answers alone, as ours. None of them validates or saves; `shipped` is configs/smoke.yaml with
 both. Tokens are those of ``input_ids`` without padding. Seconds are of the clock and of the processor, the latter
