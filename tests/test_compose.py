@@ -151,6 +151,22 @@ def test_a_composed_tower_sees_what_the_original_sees(name, drop_cls, grid, tmp_
     assert not any(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("name", ["clip", "clip whole", "dinov2", "siglip", "mobilenet"])
+def test_what_lies_behind_the_layer_that_is_read_does_not_run(name, tmp_path):
+    model, _ = compose(tower_folder(tmp_path, name)[0], language_folder(tmp_path)[0], selector={"num_tokens": 4})
+    ran: list[str] = []
+    for part, module in model.vision.tower.named_modules():
+        module.register_forward_hook(lambda *_, part=part: ran.append(part))
+    pixels = torch.randn(2, 3, model.config.image_size, model.config.image_size)
+    with torch.no_grad():
+        whole, all_parts = model.encode_frames(pixels), set(ran)
+    ran.clear()
+    with torch.inference_mode():
+        assert torch.equal(model.encode_frames(pixels), whole)
+    assert set(ran) < all_parts and "" in all_parts - set(ran)
+    assert any("layer" in part and part.endswith("1") for part in all_parts - set(ran)) or name == "mobilenet"
+
+
 def test_the_language_model_answers_text_as_the_original(tmp_path):
     language, original = language_folder(tmp_path)
     model, processor = compose(tower_folder(tmp_path)[0], language, selector=SELECTOR)

@@ -85,24 +85,23 @@ def record_choices(
     decoder: Decoder, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> list[list[np.ndarray]]:
     """Per request, the logits of every choice."""
-    from elysium.inference import decoding
+    from elysium.inference import answers
 
     rows: list[Any] = []
     chosen: dict[int, list[np.ndarray]] = {}
-    make, step = decoding._Row.__init__, decoding._Row.step
+    make, choose = answers.Row.__init__, answers.Row._choose
 
     def remember(row: Any, *args: Any) -> None:
         make(row, *args)
         rows.append(row)
 
-    def note(row: Any, logits: np.ndarray, **options: Any) -> list[int]:
-        if not row.done:
-            chosen.setdefault(id(row), []).append(logits)
-        return step(row, logits, **options)
+    def note(row: Any, logits: np.ndarray) -> int:
+        chosen.setdefault(id(row), []).append(logits)
+        return choose(row, logits)
 
     with monkeypatch.context() as patch, torch.inference_mode():
-        patch.setattr(decoding._Row, "__init__", remember)
-        patch.setattr(decoding._Row, "step", note)
+        patch.setattr(answers.Row, "__init__", remember)
+        patch.setattr(answers.Row, "_choose", note)
         decoder.decode(requests)
     return [chosen[id(row)] for row in rows]
 
@@ -135,8 +134,9 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
         return forward(model, *args, **kwargs)
 
     monkeypatch.setattr(type(decoder.model), "forward", count)
+    plain = Decoder(decoder.model, decoder.processor, drafts=False)
     with torch.inference_mode():
-        (answer,) = decoder.decode([ask(decoder, Task.SOT, 3)])
+        (answer,) = plain.decode([ask(decoder, Task.SOT, 3)])
     assert len(answer.token_ids) > 30
     state, choices = decoder.grammar.start(3), 0
     for token in answer.token_ids:
@@ -197,16 +197,16 @@ def test_scores_are_the_geometric_mean_of_renormalised_probabilities(
 def write(decoder: Decoder, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the model prefer the tokens of `text`, whatever it sees, by a head start of 30 in the logits."""
     tokens = [*decoder.tokenizer(text, add_special_tokens=False).input_ids, decoder.tokenizer.eos_token_id]
-    from elysium.inference import decoding
+    from elysium.inference import answers
 
-    step = decoding._Row.step
+    choose = answers.Row._choose
 
-    def prefer(row: Any, logits: np.ndarray, **options: Any) -> list[int]:
+    def prefer(row: Any, logits: np.ndarray) -> int:
         logits = logits.copy()
         logits[tokens[min(len(row.tokens), len(tokens) - 1)]] += 30.0
-        return step(row, logits, **options)
+        return choose(row, logits)
 
-    monkeypatch.setattr(decoding._Row, "step", prefer)
+    monkeypatch.setattr(answers.Row, "_choose", prefer)
 
 
 def test_free_answers_are_parsed_with_statuses(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,99 @@
+"""Guesses at how an answer goes on: things are mostly where they were, so the next box is drafted as the last one.
+
+A draft costs nothing but the width of a forward. It is verified token by token (`Row.read`), so a bad guess changes
+no answer, it only saves nothing.
+
+Measured on nano's answers about 21 real sequences: with the last box 2.0 forwards a frame, with constant velocity
+2.3, with the box that nano's selector votes for 2.7 to 3.0 (what it votes for is finer than what is written); without
+a draft 4.
+
+Knows boxes, their text, how a tokenizer cuts it. Does not know: models, logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from elysium.inference.answers import Row
+from elysium.language.dialects import Dialect
+
+HORIZON = 2  # boxes ahead; more after a draft that was right to its end
+FARTHEST = 16
+
+Numbers = list[int]
+
+
+class Drafter:
+    """Drafts for answers made of boxes in one dialect, cut by one tokenizer."""
+
+    def __init__(self, tokenizer: Any, dialect: Dialect) -> None:
+        self.tokenizer, self.dialect = tokenizer, dialect
+        self._digits = [_digits(dialect.format_number(value)) for value in range(dialect.max_bin + 1)]
+        self._values = {digits: value for value, digits in enumerate(self._digits)}
+        self._pieces: dict[int, str] = {}
+
+    def draft(self, row: Row, horizon: int = HORIZON) -> list[int]:
+        """Tokens that may follow ``row.tokens``, over about ``horizon`` boxes; none where there is nothing to go by."""
+        count = row.request.num_boxes
+        if row.done or count is None or row.state is None:
+            return []
+        behind = row.state.frame is None and not row.request.single_box
+        place = count if behind else row.state.frame or 0, 4 if row.state.slot is None else row.state.slot
+        boxes: list[Numbers] = []
+        while len(boxes) < count:
+            last = boxes[-1] if boxes else self._first(row)
+            box = self._box(row, len(boxes), place, last)
+            if box is None:
+                return []
+            boxes.append(box)
+        return self._continuation(row, boxes, horizon)
+
+    def _box(self, row: Row, frame: int, place: tuple[int, int], last: Numbers | None) -> Numbers | None:
+        """The box of a frame: numbers before ``place`` are written, the others are those of ``last``, moved with them.
+        None if a number is not written and there is no last box."""
+        box: Numbers = []
+        for slot in range(4):
+            digits = "".join(self._piece(token) for token in row.number_tokens.get((frame, slot), []))
+            if (frame, slot) < place:
+                box.append(self._values.get(digits, 0))
+            elif last is None:
+                return None
+            else:
+                moved = last[slot] if slot < 2 else box[slot - 2] + last[slot] - last[slot - 2]
+                box.append(self._nearest(moved, digits))
+        return box
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = _digits(str(self.tokenizer.decode([token])))
+        return self._pieces[token]
+
+    def _first(self, row: Row) -> Numbers | None:
+        """The box of the first frame, where the question gives it."""
+        boxes = [box for frame, box in row.request.regions if frame == 0]
+        return [round(value * self.dialect.max_bin) for value in boxes[0]] if boxes else None
+
+    def _nearest(self, value: int, digits: str) -> int:
+        """The number nearest to ``value`` that begins with ``digits``."""
+        value = min(max(value, 0), self.dialect.max_bin)
+        if self._digits[value].startswith(digits):
+            return value
+        fitting = [number for number, text in enumerate(self._digits) if text.startswith(digits)]
+        return min(fitting, key=lambda number: abs(number - value), default=value)
+
+    def _continuation(self, row: Row, boxes: list[Numbers], horizon: int) -> list[int]:
+        """What the tokenizer makes of the answer with these boxes, behind what is written."""
+        single = row.request.single_box
+        text = self.dialect.format_box(boxes[0]) if single else self.dialect.format_boxes(boxes, full_stop=True)
+        ids = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        start = len(row.tokens)
+        if ids[:start] != row.tokens:
+            return []
+        return list(ids[start : start + horizon * int(np.ceil(len(ids) / len(boxes)))])
+
+
+def _digits(text: str) -> str:
+    """Without what is no digit: numbers are written as 34, 034 or 0.340."""
+    return "".join(character for character in text if character in "0123456789")
