@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from elysium.inference.decoding import Answer, Decoder, Request, decode_reference
+from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.reference import decode_reference
 from elysium.language.prompts import Task, build_prompt, build_question
 from scripted import numbered_frames
 from tiny import tiny_model_and_processor
@@ -68,7 +69,8 @@ def test_batched_is_single_is_token_by_token(decoder: Decoder, free: bool) -> No
         alone = [decoder.decode([request], free=free)[0] for request in requests]
     for request, one, other in zip(requests, batched, alone, strict=True):
         same(one, other)
-        same(one, decode_reference(decoder.model, decoder.processor, request, free=free))
+        same(one, decode_reference(decoder, request, free=free))
+        same(one, decode_reference(decoder, request, free=free, use_cache=False))
 
 
 def test_batched_logits_are_single_logits(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +150,9 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
 def hand_score(decoder: Decoder, request: Request, answer: Answer) -> np.ndarray:
     """Scores from one teacher-forced forward and the definition, without the grammar: at each step of a
     number the legal tokens are those with which the tokenizer goes on in a text that differs in it only."""
-    ids = decoder._features([request]).pop("input_ids")
+    ids = decoder.features([request]).pop("input_ids")
     features = {
-        k: v for k, v in decoder._features([request]).items() if k not in ("input_ids", "attention_mask")
+        k: v for k, v in decoder.features([request]).items() if k not in ("input_ids", "attention_mask")
     }
     whole = torch.cat([ids, torch.tensor([answer.token_ids])], dim=1)
     with torch.inference_mode():

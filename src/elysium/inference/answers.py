@@ -88,7 +88,6 @@ class Row:
         self.pending: list[int] = []
         self.draft: list[int] = []
         self.done = False
-        self.number_tokens: dict[tuple[int, int], list[int]] = {}  # by (frame, slot), see GrammarState
         self.log_probs = np.zeros((request.num_boxes or 0, 4))  # of each number of each box
         self.text_log_prob = 0.0  # of the whole text, over the full vocabulary; free answers only
         self.scored = np.zeros(request.num_boxes or 0, dtype=bool)  # boxes whose numbers the grammar followed
@@ -139,25 +138,16 @@ class Row:
             self.done = tokens[-1] in self.eos or len(self.tokens) + 1 >= self.request.token_limit
         else:
             for token in self.state.forced() if join and not self.state.done else ():
-                self._note(token)
                 self.state.advance(token)
                 tokens.append(token)
             self.done = self.state.done
         self.tokens += tokens
         return tokens
 
-    def _note(self, token: int) -> None:
-        """Remember a token that may hold digits of a number."""
-        assert self.state is not None
-        slot, frame = self.state.slot, self.state.frame or 0  # a single box (REC) is in no frame
-        if slot is not None:
-            self.number_tokens.setdefault((frame, slot), []).append(token)
-
     def _score(self, logits: NDArray[np.float32], legal: NDArray[np.int64], chosen: int) -> None:
         """Count the choice toward the number that it belongs to, if any."""
         assert self.state is not None
-        self._note(chosen)
-        slot, frame = self.state.slot, self.state.frame or 0
+        slot, frame = self.state.slot, self.state.frame or 0  # a single box (REC) is in no frame
         if slot is None or frame >= len(self.log_probs):
             return
         self.log_probs[frame, slot] += _log_prob(logits[legal], logits[chosen])

@@ -41,7 +41,7 @@ from elysium.inference.drafting import FARTHEST, HORIZON, Drafter
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
 
-__all__ = ["Answer", "Decoder", "Request", "decode_reference"]
+__all__ = ["Answer", "Decoder", "Request"]
 
 
 class Decoder:
@@ -82,8 +82,8 @@ class Decoder:
         """
         if not requests:
             return []
-        rows = [self._row(request, free) for request in requests]
-        features = self._features(requests)
+        rows = [self.begin(request, free) for request in requests]
+        features = self.features(requests)
         prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
         for row, prompt in zip(rows, prompts, strict=True):
             row.start(prompt)
@@ -99,20 +99,27 @@ class Decoder:
                 HORIZON if count else min(2 * horizon, FARTHEST)
                 for count, horizon in zip(wrong, horizons, strict=True)
             ]
-        return [row.answer(self._text(row.tokens), self.dialect) for row in rows]
+        return [self.finish(row) for row in rows]
 
     def _draft(self, rows: Sequence[Row], horizons: Sequence[int]) -> None:
         for row, horizon in zip(rows, horizons, strict=True):
             row.draft = self.drafter.draft(row, horizon) if self.drafts else []
 
-    def _row(self, request: Request, free: bool) -> Row:
+    def begin(self, request: Request, free: bool) -> Row:
+        """A row at the beginning of its answer."""
         wants_boxes = request.num_boxes is not None
         state = None
         if wants_boxes:
             state = self.grammar.start(request.num_boxes or 1, single_box=request.single_box)
         return Row(request, state, free or not wants_boxes, self.eos)
 
-    def _features(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def finish(self, row: Row) -> Answer:
+        """The answer of a row that is done."""
+        kept = [token for token in row.tokens if token not in self.eos]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return row.answer(str(text), self.dialect)
+
+    def features(self, requests: Sequence[Request]) -> dict[str, Any]:
         """The processor's output for a batch, on the model's device."""
         extra: dict[str, Any] = {}
         if any(request.regions for request in requests):
@@ -141,10 +148,6 @@ class Decoder:
         once = torch.tensor([images.index(image) for image in order], device=pixels.device)
         features["pixel_values"] = pixels[once]
         features["frame_ids"] = torch.tensor([order[image] for image in images], device=pixels.device)
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        kept = [token for token in tokens if token not in self.eos]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class _Batch:
@@ -188,22 +191,6 @@ class _Batch:
         if by_all and not any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
             self.mask = self.mask[:, : self.mask.shape[1] - by_all]
             self.cache.crop(-by_all)
-
-
-@torch.inference_mode()
-def decode_reference(model: Any, processor: Any, request: Request, *, free: bool = False) -> Answer:
-    """What `Decoder.decode([request])` must answer, done the plain and slow way: one request, one token at a
-    time (forced ones too), the whole sequence afresh for each token, no cache, no padding."""
-    decoder = Decoder(model, processor)
-    row = decoder._row(request, free)
-    features = decoder._features([request])
-    ids, mask = features.pop("input_ids"), features.pop("attention_mask")
-    while not row.done:
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **features).logits[0, -1:]
-        row.read(logits.float().cpu().numpy(), join=False)
-        ids = torch.cat([ids, torch.tensor([row.tokens[-1:]], device=ids.device)], dim=1)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return row.answer(decoder._text(row.tokens), decoder.dialect)
 
 
 def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -30,57 +30,50 @@ class Drafter:
 
     def __init__(self, tokenizer: Any, dialect: Dialect) -> None:
         self.tokenizer, self.dialect = tokenizer, dialect
-        self._digits = [_digits(dialect.format_number(value)) for value in range(dialect.max_bin + 1)]
-        self._values = {digits: value for value, digits in enumerate(self._digits)}
-        self._pieces: dict[int, str] = {}
+        self._written = [dialect.format_number(value) for value in range(dialect.max_bin + 1)]
+        self._values = {text: value for value, text in enumerate(self._written)}
 
     def draft(self, row: Row, horizon: int = HORIZON) -> list[int]:
         """Tokens that may follow ``row.tokens``, over about ``horizon`` boxes; none where there is nothing to go by."""
         count = row.request.num_boxes
         if row.done or count is None or row.state is None:
             return []
-        behind = row.state.frame is None and not row.request.single_box
-        place = count if behind else row.state.frame or 0, 4 if row.state.slot is None else row.state.slot
+        begun = self.dialect.begun(self.tokenizer.decode(row.tokens))
         boxes: list[Numbers] = []
         while len(boxes) < count:
             last = boxes[-1] if boxes else self._first(row)
-            box = self._box(row, len(boxes), place, last)
+            numbers = begun[len(boxes)] if len(boxes) < len(begun) else []
+            box = self._box(numbers, last, closed=len(boxes) < len(begun) - 1)
             if box is None:
                 return []
             boxes.append(box)
         return self._continuation(row, boxes, horizon)
-
-    def _box(self, row: Row, frame: int, place: tuple[int, int], last: Numbers | None) -> Numbers | None:
-        """The box of a frame: numbers before ``place`` are written, the others are those of ``last``, moved with them.
-        None if a number is not written and there is no last box."""
-        box: Numbers = []
-        for slot in range(4):
-            digits = "".join(self._piece(token) for token in row.number_tokens.get((frame, slot), []))
-            if (frame, slot) < place:
-                box.append(self._values.get(digits, 0))
-            elif last is None:
-                return None
-            else:
-                moved = last[slot] if slot < 2 else box[slot - 2] + last[slot] - last[slot - 2]
-                box.append(self._nearest(moved, digits))
-        return box
-
-    def _piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = _digits(str(self.tokenizer.decode([token])))
-        return self._pieces[token]
 
     def _first(self, row: Row) -> Numbers | None:
         """The box of the first frame, where the question gives it."""
         boxes = [box for frame, box in row.request.regions if frame == 0]
         return [round(value * self.dialect.max_bin) for value in boxes[0]] if boxes else None
 
-    def _nearest(self, value: int, digits: str) -> int:
-        """The number nearest to ``value`` that begins with ``digits``."""
+    def _box(self, numbers: list[str], last: Numbers | None, closed: bool) -> Numbers | None:
+        """A box of which ``numbers`` are written, the last perhaps in part unless it is ``closed``; the others as in
+        ``last``, moved with them. None if there are others and no last box."""
+        box: Numbers = []
+        for slot in range(4):
+            if slot < len(numbers) - (not closed):
+                box.append(self._values.get(numbers[slot], 0))
+            elif last is None:
+                return None
+            else:
+                moved = last[slot] if slot < 2 else box[slot - 2] + last[slot] - last[slot - 2]
+                box.append(self._nearest(moved, numbers[slot] if slot < len(numbers) else ""))
+        return box
+
+    def _nearest(self, value: int, begun: str) -> int:
+        """The number nearest to ``value`` whose text begins so."""
         value = min(max(value, 0), self.dialect.max_bin)
-        if self._digits[value].startswith(digits):
+        if self._written[value].startswith(begun):
             return value
-        fitting = [number for number, text in enumerate(self._digits) if text.startswith(digits)]
+        fitting = [number for number, text in enumerate(self._written) if text.startswith(begun)]
         return min(fitting, key=lambda number: abs(number - value), default=value)
 
     def _continuation(self, row: Row, boxes: list[Numbers], horizon: int) -> list[int]:
@@ -92,8 +85,3 @@ class Drafter:
         if ids[:start] != row.tokens:
             return []
         return list(ids[start : start + horizon * int(np.ceil(len(ids) / len(boxes)))])
-
-
-def _digits(text: str) -> str:
-    """Without what is no digit: numbers are written as 34, 034 or 0.340."""
-    return "".join(character for character in text if character in "0123456789")

@@ -52,11 +52,14 @@ class Elysium:
         processor: its ElysiumProcessor.
         name: what the results call it.
         max_batch: most objects in one forward.
+        reference: answer with transformers' `generate`, one object at a time: slow, and the same answers.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8) -> None:
+    def __init__(
+        self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8, *, reference: bool = False
+    ) -> None:
         self.model, self.processor, self.name = model, processor, name
-        self.engine = Engine(model, processor, max_batch)
+        self.engine = Engine(model, processor, max_batch, reference=reference)
         self.dialect = get_dialect(processor.dialect)
         self.tracking: dict[str, Any] = dict(getattr(model.config, "tracking", None) or {})
 
@@ -69,6 +72,7 @@ class Elysium:
         dtype: str | torch.dtype = "auto",
         threads: int | None = None,
         max_batch: int = 8,
+        reference: bool = False,
     ) -> Elysium:
         """Load a model.
 
@@ -78,6 +82,7 @@ class Elysium:
             dtype: auto (float32 on the CPU), float32, bfloat16 or float16.
             threads: CPU threads of PyTorch for the whole process; None leaves them alone.
             max_batch: most objects in one forward.
+            reference: answer with transformers' `generate`, one object at a time: slow, and the same answers.
 
         Raises:
             InputError: an unknown device or dtype.
@@ -87,7 +92,7 @@ class Elysium:
         kind = resolve_dtype(dtype, where)
         set_threads(threads)
         loaded, processor = load_pretrained(str(model), kind)
-        return cls(loaded.to(where), processor, str(model), max_batch)
+        return cls(loaded.to(where), processor, str(model), max_batch, reference=reference)
 
     def track(
         self,
