@@ -25,7 +25,6 @@ from elysium.inference.decoding import Request
 from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
 from elysium.inference.loading import load_pretrained
-from elysium.inference.sampling import uniform_frames
 from elysium.inference.streaming import DEFAULT_FPS, StreamTracker
 from elysium.inference.tracker import (
     DEFAULT_CLIP_LENGTH,
@@ -37,11 +36,12 @@ from elysium.inference.tracker import (
 from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
 from elysium.language.dialects import get_dialect
 from elysium.language.prompts import Task, build_prompt, build_question
+from elysium.model.processing import VIDEO_FRAMES
+from elysium.sampling import uniform_frames
 from elysium.tracks import TrackResult
 from elysium.video import FrameSource, open_source, read_image
 
 DESCRIBE_FRAMES = 8
-ASK_FRAMES = 16  # as in the paper; a model's `config.tracking["ask_frames"]` replaces it
 
 
 class Elysium:
@@ -213,7 +213,7 @@ class Elysium:
         Raises:
             InputError: an empty question or an option that makes no sense. SourceError: nothing to read.
         """
-        count = self._default("ask_frames", num_frames, ASK_FRAMES)
+        count = self._default("ask_frames", num_frames, VIDEO_FRAMES)
         if count < 1:
             raise InputError(f"{count} frames show nothing", "Give 1 or more.")
         words = build_question(Task.VIDEO_QA, question=question)

@@ -73,7 +73,7 @@ def nano_processor(tokenizer: PreTrainedTokenizerFast, config: ElysiumConfig) ->
     return ElysiumProcessor(
         ElysiumImageProcessor(config.image_size, IMAGENET_MEAN, IMAGENET_STD), tokenizer,
         num_image_tokens=config.selector_config.num_tokens, num_region_tokens=config.region_tokens,
-        bos_per_piece=False,
+        bos_per_piece=False, video_frames=config.tracking["ask_frames"],
     )  # fmt: skip
 
 
