@@ -31,23 +31,37 @@ def load_pretrained(model: str, dtype: torch.dtype, quantization_config: Any = N
     return _load(locate(model), dtype, options)
 
 
+def load_config(model: str) -> Any:
+    """The configuration of a bundled name, a folder (which need not have weights) or a hub id. Raises ModelError."""
+    from elysium.model import ElysiumConfig
+
+    path = locate(model, weights=False)
+    try:
+        with silence():
+            return ElysiumConfig.from_pretrained(path)
+    except ElysiumError:
+        raise
+    except Exception as error:  # transformers raises anything for a damaged file
+        raise ModelError(f"{path} has no configuration of an Elysium: {first_line(error)}", "Give another.") from error
+
+
 def bundled_folder(name: str) -> Path:
     """Where the weights of a bundled model lie."""
     return Path(str(files("elysium.model"))) / "weights" / name
 
 
-def locate(model: str) -> str:
+def locate(model: str, weights: bool = True) -> str:
     """A bundled name or a folder as a path, what looks like a hub id as it is.
 
     Raises:
-        ModelError: neither, or a folder without weights.
+        ModelError: neither, or a folder without weights if it needs ``weights``.
     """
     folder = bundled_folder(model) if model in BUNDLED else Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", "Give a folder written by save_pretrained.")
         _check_type(folder)
-        if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        if weights and not any((folder / name).is_file() for name in WEIGHT_FILES):
             raise ModelError(f"{folder} has no weights", "model.safetensors belongs beside config.json.")
         return str(folder)
     if model in BUNDLED:
