@@ -16,6 +16,7 @@ from torch import nn
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
 from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.quantization import WHOLE_PARTS, Bits
@@ -59,10 +60,16 @@ def estimate_memory(
         dtype: number type of weights and cache.
         bits: of the language model's layers, as :func:`elysium.model.quantization.quantization` holds them; the rest
             is in ``dtype``. None: they are in ``dtype`` too.
+
+    Raises ModelError for another number of tokens than the tower has.
     """
     with torch.device("meta"):
         model = ElysiumForConditionalGeneration(config).eval()
     k = config.selector_config.num_tokens if tokens_per_frame is None else tokens_per_frame
+    if not 1 <= k <= model.vision.num_tokens:
+        raise ModelError(
+            f"Cannot keep {k} of {model.vision.num_tokens} visual tokens", "Choose k between 1 and that number"
+        )
     tokens = frames * k + text_tokens
     weights = _weight_bytes(model, dtype, bits)
     return Memory(weights, _cache_bytes(model, requests, tokens, dtype), tokens)
