@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -295,10 +296,18 @@ def _load_tower(name: str, config: PreTrainedConfig, is_part: bool, dtype: torch
 
 def _load_language_model(name: str, dtype: torch.dtype, quantization_config: Any) -> nn.Module:
     """The language model with its weights, quantised where that is asked for."""
-    options = {} if quantization_config is None else {"quantization_config": quantization_config}
+    whole = _expanded() if Path(name).suffix == _GGUF else {}
+    options = whole if quantization_config is None else {"quantization_config": quantization_config}
     language_model, report = _load(AutoModelForCausalLM, name, dtype, **options)
     _check_report(name, report)
     return language_model
+
+
+def _expanded() -> dict[str, Any]:
+    """Options under which the weights of a GGUF file become ordinary ones. Left in its blocks they could neither be trained
+    nor saved, and are computed with by code from the hub."""
+    settings = getattr(transformers, "GgufConfig", None)  # before it came, they always did
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
 
 
 def _load(factory: Any, name: str, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
