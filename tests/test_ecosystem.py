@@ -22,11 +22,11 @@ from transformers import (
 from elysium.errors import ModelError, SourceError
 from elysium.inference.loading import load_pretrained
 from elysium.language import prompts
-from elysium.model import ElysiumForConditionalGeneration
+from elysium.model import ElysiumForConditionalGeneration, ElysiumImageProcessor, ElysiumProcessor
 from elysium.model.quantization import quantization
 from elysium.video_writer import VideoWriter
 from test_model import frames, requests
-from tiny import tiny_model_and_processor
+from tiny import tiny_config, tiny_model_and_processor, tiny_tokenizer
 
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
 QUESTION = "What color is the car?"
@@ -176,7 +176,8 @@ def test_the_kinds_of_attention_agree(folder):
     for kind, model in models.items():
         assert model.language_model.config._attn_implementation == kind
         assert model.vision.tower.config._attn_implementation == kind
-    assert torch.allclose(logits(models["sdpa"], batch), logits(models["eager"], batch), atol=1e-5)
+    real = batch["attention_mask"].bool()  # padding sees nothing, which each kind answers in its own way
+    assert torch.allclose(logits(models["sdpa"], batch)[real], logits(models["eager"], batch)[real], atol=1e-5)
 
 
 def test_bfloat16_answers_nearly_the_same(folder):
@@ -239,21 +240,35 @@ def test_an_answer_may_hold_any_number_of_the_vocabulary(folder):
 # Weights in few bits
 
 
+@pytest.fixture
+def wide(tmp_path):
+    """A saved model whose widths are multiples of 64: bitsandbytes wants them on CPUs with AVX-512."""
+    config, tokenizer = tiny_config(), tiny_tokenizer()
+    for part in (config.vision_config, config.text_config):
+        part.hidden_size, part.intermediate_size, part.head_dim = 64, 128, 16
+    torch.manual_seed(0)
+    ElysiumForConditionalGeneration(config).save_pretrained(tmp_path)
+    ElysiumProcessor(
+        ElysiumImageProcessor(config.image_size), tokenizer, num_image_tokens=5, bos_per_piece=False
+    ).save_pretrained(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("ours", [True, False])
-def test_weights_in_few_bits(bits, ours, folder):
+def test_weights_in_few_bits(bits, ours, wide):
     """By our settings the language model's layers alone; by those of users the tower's and the projector too."""
     bitsandbytes = pytest.importorskip("bitsandbytes", reason="weights in 8 and 4 bits need bitsandbytes")
     kind = {8: bitsandbytes.nn.Linear8bitLt, 4: bitsandbytes.nn.Linear4bit}[bits]
     plain = BitsAndBytesConfig(load_in_8bit=bits == 8, load_in_4bit=bits == 4)
     settings = quantization(bits, torch.float32) if ours else plain
-    model = AutoModelForImageTextToText.from_pretrained(folder, quantization_config=settings, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_pretrained(wide, quantization_config=settings, dtype=torch.float32)
     held = {name.split(".")[0] for name, module in model.named_modules() if isinstance(module, kind)}
     assert held == ({"language_model"} if ours else {"language_model", "vision", "projector"})
     assert not isinstance(model.language_model.lm_head, kind)
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(wide)
     batch = requests(processor, False)([0, 1])
-    whole = AutoModelForImageTextToText.from_pretrained(folder)
+    whole = AutoModelForImageTextToText.from_pretrained(wide)
     expected, found = logits(whole, batch), logits(model, batch)
     real = batch["attention_mask"].bool()
     assert (found - expected)[real].norm() < (0.05 if bits == 8 else 0.3) * expected[real].norm()
@@ -340,8 +355,8 @@ def test_the_plain_trainer_of_transformers(folder, tmp_path):
         return processor(prompts, images=images, answers=answers)
 
     arguments = TrainingArguments(
-        tmp_path / "run", max_steps=6, per_device_train_batch_size=2, per_device_eval_batch_size=2, learning_rate=3e-3,
-        logging_steps=1, report_to="none", remove_unused_columns=False, disable_tqdm=True, use_cpu=True, save_steps=6,
+        tmp_path / "run", max_steps=12, per_device_train_batch_size=2, per_device_eval_batch_size=2, learning_rate=5e-3,
+        logging_steps=1, report_to="none", remove_unused_columns=False, disable_tqdm=True, use_cpu=True, save_steps=12,
         prediction_loss_only=True,
     )  # fmt: skip
     trainer = Trainer(
@@ -351,5 +366,5 @@ def test_the_plain_trainer_of_transformers(folder, tmp_path):
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     assert trainer.evaluate()["eval_loss"] < 0.9 * before
-    loaded, _ = load_pretrained(str(tmp_path / "run" / "checkpoint-6"), torch.float32)  # with the processor
+    loaded, _ = load_pretrained(str(tmp_path / "run" / "checkpoint-12"), torch.float32)  # with the processor
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, DynamicCache
+from transformers import AutoTokenizer, BitsAndBytesConfig, DynamicCache
 
 from elysium.cli.main import main
 from elysium.language import prompts
@@ -96,11 +96,8 @@ def test_the_published_model():
 
 
 def test_questions_about_eight_frames_fit_the_text_that_is_reckoned_with(shared_dir):
-    from transformers import LlamaTokenizer
-
     pytest.importorskip("google.protobuf", reason="transformers reads SentencePiece models with protobuf")
-    tokenizer = LlamaTokenizer(str(shared_dir / "data" / "tokenizer" / "llama.model"))
-    tokenizer.pad_token = tokenizer.unk_token
+    tokenizer = AutoTokenizer.from_pretrained(shared_dir / "compat" / "components" / "llm")
     add_marks(tokenizer)
     processor = ElysiumProcessor(ElysiumImageProcessor(), tokenizer)
     text = ELYSIUM.format_boxes([[34, 40, 51, 67]] * FRAMES, full_stop=True)
@@ -108,7 +105,7 @@ def test_questions_about_eight_frames_fit_the_text_that_is_reckoned_with(shared_
         question = prompts.build_question(task, box_text="[34,40,51,67]", expression="the red car")
         prompt = prompts.build_prompt(task, FRAMES, question)
         used = len(processor.encode_prompt(prompt, num_image_tokens=1)) - FRAMES + len(processor.encode_answer(text))
-        assert 0.9 * TEXT_TOKENS < used <= TEXT_TOKENS, (task, used)
+        assert 0.8 * TEXT_TOKENS < used <= TEXT_TOKENS, (task, used)
 
 
 def test_info_tells_what_a_model_needs(tmp_path, capsys):

@@ -15,10 +15,12 @@ from elysium.cli.main import main
 from elysium.inference.loading import load_pretrained
 from elysium.model.compose import compose
 from elysium.model.configuration import ElysiumConfig, Gate, ProjectorType, SelectorConfig
+from elysium.pretrained import no_progress_bars
 
 
 def options(folder: Path) -> list[str]:
-    vision, language = parts(folder)
+    with no_progress_bars():
+        vision, language = parts(folder)
     return ["new", "--vision", vision, "--llm", language, "--select", "5"]
 
 

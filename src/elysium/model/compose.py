@@ -304,8 +304,8 @@ def _load_language_model(name: str, dtype: torch.dtype, quantization_config: Any
 
 
 def _expanded() -> dict[str, Any]:
-    """Options under which the weights of a GGUF file become ordinary ones. Left in its blocks they could neither be trained
-    nor saved, and are computed with by code from the hub."""
+    """Options under which the weights of a GGUF file become ordinary ones. Left in its blocks they could be neither
+    trained nor saved, and code from the hub computes with them."""
     settings = getattr(transformers, "GgufConfig", None)  # before it came, they always did
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
 

@@ -22,7 +22,7 @@ from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.quantization import WHOLE_PARTS, Bits
 
 FRAMES = 8  # of a clip, as in the paper
-TEXT_TOKENS = 256  # a question about 8 frames and its answer take less of LLaMA's tokens (tests/test_memory.py)
+TEXT_TOKENS = 288  # a question about 8 frames and its answer take less of LLaMA's tokens (tests/test_memory.py)
 _FLOAT = 4
 _BLOCK, _OUTER_BLOCK = 64, 256  # of bitsandbytes: numbers that share a scale, and scales that share one
 _CODE, _OUTER_CODE = 16, 256  # entries of its tables of values
