@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,14 +73,11 @@ def needs(name: str, frames: int, tokens_per_frame: int | None) -> dict[str, Mem
     from elysium.model.memory import estimate_memory
 
     config = _configuration(name)
-    k = config.selector_config.num_tokens if tokens_per_frame is None else tokens_per_frame
-    options = {"frames": frames, "tokens_per_frame": k}
+    estimate = partial(estimate_memory, config, frames=frames, tokens_per_frame=tokens_per_frame)
     return {
-        "float32": estimate_memory(config, dtype=torch.float32, **options),
-        "bfloat16": estimate_memory(config, **options),
-        "8-bit": estimate_memory(config, bits=8, **options),
-        "4-bit": estimate_memory(config, bits=4, **options),
-    }
+        "float32": estimate(dtype=torch.float32), "bfloat16": estimate(), "8-bit": estimate(bits=8),
+        "4-bit": estimate(bits=4),
+    }  # fmt: skip
 
 
 def _configuration(name: str) -> ElysiumConfig:
@@ -91,15 +89,15 @@ def _configuration(name: str) -> ElysiumConfig:
 
 
 def _memory_table(name: str, frames: int, found: dict[str, Memory]) -> str:
-    """In GiB, a line for each way to hold the weights."""
-    tokens = next(iter(found.values())).tokens
-    rows = [("GiB", "weights", "cache", "both")]
-    rows += [
-        (how, *(f"{number / 2**30:.2f}" for number in (memory.weights, memory.cache, memory.total)))
-        for how, memory in found.items()
-    ]
-    lines = [f"{how:<10} {weights:>8} {cache:>8} {both:>8}" for how, weights, cache, both in rows]
-    return "\n".join([f"{name}, one question about {frames} frames: {tokens} tokens", *lines])
+    """In GiB, or MiB of a small model, a line for each way to hold the weights."""
+    largest = max(found.values(), key=lambda memory: memory.total)
+    tokens, (unit, size) = largest.tokens, ("GiB", 2**30) if largest.total >= 2**30 else ("MiB", 2**20)
+    lines = [f"{name}, one question about {frames} frames: {tokens} tokens"]
+    lines.append(f"{unit}         weights    cache     both")
+    for how, memory in found.items():
+        sizes = (memory.weights / size, memory.cache / size, memory.total / size)
+        lines.append(f"{how:<10} " + " ".join(f"{value:8.2f}" for value in sizes))
+    return "\n".join(lines)
 
 
 def info(

@@ -387,7 +387,7 @@ def _goes_on(cache: Cache | None) -> bool:
     return cache is not None and (torch.compiler.is_compiling() or bool(cache.get_seq_length() > 0))
 
 
-def _selection_output(selection: Selection | None) -> dict[str, Tensor | None]:
+def _selection_output(selection: Selection | None) -> dict[str, Any]:
     """What an output says of the selection."""
     if selection is None:
         return {}

@@ -272,10 +272,10 @@ def _is_clip(items: Sequence[Any]) -> bool:
     return bool(frames) and all(frames)
 
 
-def _read_picture(picture: Any) -> FrameLike:
+def _read_picture(picture: Any) -> Any:
     """A frame as it is; that of a file, an address or base64. Raises SourceError."""
     if not isinstance(picture, (str, Path)):
-        return picture  # type: ignore[no-any-return]  # the image processor looks into it
+        return picture  # the image processor looks into it
     if os.path.isfile(picture):  # unlike Path.is_file it takes texts of any length
         return read_image(picture)
     try:
