@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from transformers import (
 )
 
 from elysium.errors import ModelError, SourceError
-from elysium.inference.loading import load_pretrained
+from elysium.inference.loading import bundled_folder, load_pretrained
+from elysium.inference.pipelines import Elysium
 from elysium.language import prompts
 from elysium.model import ElysiumForConditionalGeneration, ElysiumImageProcessor, ElysiumProcessor
 from elysium.model.quantization import quantization
@@ -28,6 +30,7 @@ from elysium.video_writer import VideoWriter
 from test_model import frames, requests
 from tiny import tiny_config, tiny_model_and_processor, tiny_tokenizer
 
+ASSETS = Path(__file__).resolve().parent.parent / "src" / "elysium" / "assets"
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
 QUESTION = "What color is the car?"
 
@@ -61,7 +64,7 @@ def logits(model, batch):
 def test_a_chat_about_a_picture_gives_the_trained_prompt(tmp_path):
     _, processor = tiny_model_and_processor()
     (frame,) = frames(1)
-    expected = processor(prompts.build_prompt(prompts.Task.VIDEO_QA, 1, QUESTION), images=[frame])
+    expected = processor(prompts.build_prompt(prompts.Task.VIDEO_QA, 1, QUESTION), images=[frame], queries=[QUESTION])
     path = picture(tmp_path / "a.png", frame)
     for given in ({"image": frame}, {"image": Image.fromarray(frame)}, {"url": path}, {"path": path}):
         chat = ask({"type": "image", **given})
@@ -73,7 +76,7 @@ def test_a_chat_about_a_picture_gives_the_trained_prompt(tmp_path):
 def test_a_chat_about_a_video_numbers_its_frames(tmp_path):
     _, processor = tiny_model_and_processor()
     images = frames(3)
-    expected = processor(prompts.build_prompt(prompts.Task.VIDEO_QA, 3, QUESTION), images=images)
+    expected = processor(prompts.build_prompt(prompts.Task.VIDEO_QA, 3, QUESTION), images=images, queries=[QUESTION])
     paths = [picture(tmp_path / f"{i}.png", frame) for i, frame in enumerate(images)]
     videos = (images, np.stack(images), [Image.fromarray(frame) for frame in images], paths, str(tmp_path))
     for video in videos:
@@ -94,10 +97,11 @@ def test_frames_of_a_video_file_are_spread_over_it(tmp_path):
     assert len(shown) == 4 and (steps > 0).all() and (steps - steps.mean()).abs().max() < 0.1 * steps.mean()
     assert processor("<video>", videos=video)["frame_counts"].tolist() == [16]
     chat = ask({"type": "video", "path": video})
-    options = {"tokenize": True, "return_dict": True, "processor_kwargs": {"num_frames": 3, "num_image_tokens": 2}}
-    batch = processor.apply_chat_template([chat, chat], **options)
-    assert batch["frame_counts"].tolist() == [3, 3]
-    assert (batch["input_ids"] == processor.image_token_id).sum() == 2 * 3 * 2
+    options = {"num_frames": 3, "num_image_tokens": 2}
+    for given in (options, {"processor_kwargs": options}):
+        batch = processor.apply_chat_template([chat, chat], tokenize=True, return_dict=True, **given)
+        assert batch["frame_counts"].tolist() == [3, 3]
+        assert (batch["input_ids"] == processor.image_token_id).sum() == 2 * 3 * 2
 
 
 def test_pictures_and_videos_of_a_batch_keep_their_order():
@@ -107,6 +111,18 @@ def test_pictures_and_videos_of_a_batch_keep_their_order():
     batch = processor.apply_chat_template(chats, tokenize=True, return_dict=True)
     assert batch["frame_counts"].tolist() == [3, 1]
     assert torch.equal(batch["pixel_values"], processor.image_processor([a, b, c, d])["pixel_values"])
+
+
+def test_the_words_behind_the_pictures_are_what_is_asked_about():
+    _, processor = tiny_model_and_processor()
+    task, words = prompts.Task.RSOT, prompts.build_question(prompts.Task.RSOT, expression="the red car")
+    chat = prompts.messages(task, 2, words)
+    for part, frame in zip([p for p in chat[0]["content"] if p["type"] == "image"], frames(2), strict=True):
+        part["image"] = frame
+    more = [*chat, {"role": "assistant", "content": "There."}, {"role": "user", "content": " And the dog? "}]
+    for given, expected in ((chat, words), (more, "And the dog?")):
+        batch = processor.apply_chat_template(given, tokenize=True, return_dict=True)
+        assert torch.equal(batch["query_ids"], processor.query_tensors([expected])["query_ids"])
 
 
 def test_marks_and_files_that_are_not_there_are_told(tmp_path):
@@ -139,6 +155,20 @@ def test_answers_alone_carry_loss(side):
         assert int(taught.nonzero()[-1]) == end
     model, _ = tiny_model_and_processor()
     assert model(**batch).loss.isfinite()
+
+
+def test_nano_answers_a_chat_as_it_answers_elysium_ask():
+    """Frames of the video, prompt and words for the selector are the same, and so is the answer."""
+    folder = str(bundled_folder("nano"))
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    assert processor.chat_template == prompts.CHAT_TEMPLATE
+    question = "What color is the person on the left?"
+    part = {"type": "video", "path": str(ASSETS / "pedestrians.mp4")}
+    chat = [{"role": "user", "content": [part, {"type": "text", "text": question}]}]
+    batch = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    found = model.generate(**batch, max_new_tokens=32, do_sample=False)[:, batch["input_ids"].shape[1] :]
+    answer = Elysium(model, processor).ask(part["path"], question)
+    assert processor.decode(found[0], skip_special_tokens=True) == answer != ""
 
 
 # Loading and running

@@ -33,6 +33,7 @@ from elysium.video import open_source, read_image
 
 VIDEO_FRAMES = 16  # of a video that is asked about, as in the paper
 IGNORED = -100  # label of a token that carries no loss
+_OPTIONS = ("regions", "queries", "answers", "num_image_tokens", "num_frames", "padding_side")
 _PIECES_KEPT = 4096
 _SHOWN = 200  # letters of a text that names no image; it may be the image itself
 _REFUSED = ("truncation", "fps", "return_offsets_mapping")  # of other processors; left out, the result would be wrong
@@ -172,6 +173,16 @@ class ElysiumProcessor(ProcessorMixin):
         data.update(self.query_tensors(queries))
         return BatchFeature(data)
 
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of every processor of transformers. What the last question says is also what a selector that looks at the
+        prompt is told, as :meth:`elysium.Elysium.ask` does it (``queries`` in ``processor_kwargs`` replaces it)."""
+        if kwargs.get("tokenize"):
+            several = isinstance(conversation[0], (list, tuple))
+            queries = [_last_question(chat) for chat in (conversation if several else [conversation])]
+            own = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+            kwargs["processor_kwargs"] = {"queries": queries, **own, **(kwargs.get("processor_kwargs") or {})}
+        return super().apply_chat_template(conversation, *args, **kwargs)
+
     def _write_out(
         self, prompts: list[str], images: Any, videos: Any, num_frames: int | None
     ) -> tuple[list[str], list[FrameLike]]:
@@ -234,6 +245,17 @@ class ElysiumProcessor(ProcessorMixin):
         padded = self._pad([row or [int(self.tokenizer.eos_token_id)] for row in rows], "right")
         mask = padded["attention_mask"] * torch.tensor([[bool(row)] for row in rows])
         return {"query_ids": padded["input_ids"], "query_mask": mask}
+
+
+def _last_question(chat: Sequence[Any]) -> str:
+    """The text of a chat's last question that stands behind its pictures; empty where nothing is asked."""
+    content = next((message["content"] for message in reversed(chat) if message["role"] == "user"), "")
+    if isinstance(content, str):
+        return content.strip()
+    words: list[str] = []
+    for part in content:  # what stands between pictures are numbers of frames
+        words = [*words, part["text"].strip()] if part["type"] == "text" else []
+    return " ".join(words)
 
 
 def _rectangle(rows: list[list[int]], filler: int, side: str) -> Tensor:

@@ -26,7 +26,8 @@ def quantization(bits: Bits, compute_dtype: torch.dtype = torch.bfloat16) -> Any
         import bitsandbytes  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"Weights in {bits} bits need the package bitsandbytes, which is not installed", "pip install bitsandbytes"
+            f"Weights in {bits} bits need the package bitsandbytes, which is not installed",
+            "Install elysium with its extra: pip install -c constraints.txt '.[quantized]'",
         ) from error
     from transformers import BitsAndBytesConfig
 
