@@ -306,6 +306,18 @@ def test_weights_in_few_bits(bits, ours, wide):
     assert cached.shape[1] <= batch["input_ids"].shape[1] + 8
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_elysium_answers_with_weights_in_few_bits(bits, wide):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="weights in 8 and 4 bits need bitsandbytes")
+    kind = {8: bitsandbytes.nn.Linear8bitLt, 4: bitsandbytes.nn.Linear4bit}[bits]
+    loaded = Elysium.from_pretrained(wide, device="cpu", dtype=f"{bits}bit")
+    assert isinstance(loaded.model.language_model.model.layers[0].mlp.up_proj, kind)
+    assert loaded.model.projector[0].weight.dtype == torch.float32
+    (frame,) = frames(1)
+    box, score = loaded.ground(frame, "the red car")
+    assert box.shape == (4,) and 0 <= score <= 1
+
+
 # Training
 
 
