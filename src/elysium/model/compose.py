@@ -38,7 +38,10 @@ from elysium.model.presets import number_token_ids
 from elysium.model.processing import ElysiumProcessor, add_marks
 from elysium.pretrained import first_line, is_hub_id, key_problems, load_error, silence
 
-_REMEDY = "Give a folder with config.json and model.safetensors, or, with network, a hub id that has them."
+_REMEDY = (
+    "Give a folder with config.json, weights and, for a language model, its tokenizer; or, with network, a hub id "
+    "that has them."
+)
 _GGUF = ".gguf"
 _LEAST_USED = 0.9  # share of an embedding's rows that have a token; vocabularies are padded by a few per cent at most
 _LISTED = 4  # weights named in a message; a checkpoint of another model has hundreds that do not fit
