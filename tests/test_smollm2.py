@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from composition_kit import tower_folder
 from elysium.model.compose import compose
 
+pytestmark = pytest.mark.slow
 TEXT = "The capital of France is"
 
 

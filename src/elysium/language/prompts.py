@@ -138,7 +138,7 @@ def _required(task: Task, what: str, value: str | None) -> str:
     text = (value or "").strip()
     if not text:
         raise InputError(f"{task.value} needs {what}, and none (or an empty one) was given", f"Give {what}")
-    for mark in (MARK_IMAGE, MARK_REGION):
+    for mark in (MARK_IMAGE, MARK_VIDEO, MARK_REGION):
         if mark in text:
             raise InputError(f"{text!r} holds the reserved mark {mark}", "Write it without this mark")
     return text
