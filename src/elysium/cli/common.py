@@ -89,7 +89,7 @@ SearchWindow = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16, 8bit or 4bit.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", help="CPU threads to use.", show_default=False)
 ]

@@ -22,6 +22,7 @@ from elysium.cli import (
     ground,
     info,
     models,
+    new,
     plot,
     report,
     score,
@@ -57,6 +58,7 @@ app.command("report")(report.report)
 app.command("plot")(plot.plot)
 app.add_typer(data.app, name="data")
 app.command("models")(models.models)
+app.command("new")(new.new)
 app.command("info")(info.info)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)
 

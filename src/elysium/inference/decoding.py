@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from elysium.inference.answers import Answer, Request, Row
-from elysium.inference.drafting import FARTHEST, HORIZON, Drafter
+from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
 
@@ -88,22 +88,22 @@ class Decoder:
         for row, prompt in zip(rows, prompts, strict=True):
             row.start(prompt)
         batch = _Batch(self.model, len(rows), self.pad)
-        horizons = [HORIZON] * len(rows)
+        width = WIDTHS.get(_device(self.model).type, WIDTH)
+        widths = [width] * len(rows)
         while not all(row.done for row in rows):
-            self._draft(rows, horizons)
+            self._draft(rows, widths)
             logits = batch.forward([row.feed for row in rows], max(len(row.draft) for row in rows) + 1, features)
             features = {}
             wrong = [row.read(seen[len(seen) - len(row.draft) - 1 :]) for row, seen in zip(rows, logits, strict=True)]
             batch.forget(wrong, [row.done for row in rows])
-            horizons = [
-                HORIZON if count else min(2 * horizon, FARTHEST)
-                for count, horizon in zip(wrong, horizons, strict=True)
+            widths = [
+                width if count else min(2 * last, WIDEST * width) for count, last in zip(wrong, widths, strict=True)
             ]
         return [self.finish(row) for row in rows]
 
-    def _draft(self, rows: Sequence[Row], horizons: Sequence[int]) -> None:
-        for row, horizon in zip(rows, horizons, strict=True):
-            row.draft = self.drafter.draft(row, horizon) if self.drafts else []
+    def _draft(self, rows: Sequence[Row], widths: Sequence[int]) -> None:
+        for row, width in zip(rows, widths, strict=True):
+            row.draft = self.drafter.draft(row, width) if self.drafts else []
 
     def begin(self, request: Request, free: bool) -> Row:
         """A row at the beginning of its answer."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -35,9 +36,14 @@ from elysium.model.image_processing import CLIP_MEAN, CLIP_STD, ElysiumImageProc
 from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.presets import number_token_ids
 from elysium.model.processing import ElysiumProcessor, add_marks
-from elysium.pretrained import first_line, is_hub_id, key_problems, silence
+from elysium.pretrained import first_line, is_hub_id, key_problems, load_error, silence
 
-_REMEDY = "Give a folder with config.json and model.safetensors, or, with network, a hub id that has them."
+_REMEDY = (
+    "Give a folder with config.json, weights and, for a language model, its tokenizer; or, with network, a hub id "
+    "that has them."
+)
+_GGUF = ".gguf"
+_LEAST_USED = 0.9  # share of an embedding's rows that have a token; vocabularies are padded by a few per cent at most
 _LISTED = 4  # weights named in a message; a checkpoint of another model has hundreds that do not fit
 
 
@@ -60,7 +66,8 @@ def compose(
 
     Args:
         vision: folder or hub id of a vision model of transformers, or of a whole CLIP or SigLIP (its vision half).
-        language: folder or hub id of a causal language model with its tokenizer.
+        language: folder or hub id of a causal language model with its tokenizer; or a GGUF file (needs the package
+            gguf; its weights are expanded to ``dtype``).
         selector: fields of :class:`SelectorConfig`.
         projector_type, vision_feature_layers, vision_grid, region_tokens: as in :class:`ElysiumConfig`, whose defaults
             None stands for.
@@ -69,13 +76,17 @@ def compose(
             puts the language model on an accelerator, the rest is still on the CPU.
 
     Raises:
-        ModelError: no such folder or hub id, one that holds no vision or language model, weights that are missing, left
-            over or of another shape, or settings that do not fit the tower. All but the weights is checked first.
+        ModelError: no such folder or hub id, one that holds no vision or language model, a tokenizer of another
+            language model, weights that are missing, left over or of another shape, or settings that do not fit the
+            tower. All but the weights is checked first.
+
+    Weights are read from safetensors, else from pickles, of tensors alone: nothing in them is run.
     """
     random_state = torch.get_rng_state()
     vision, language = _locate(vision), _locate(language)
     tower_config, is_part = _tower_config(vision)
-    text_config, tokenizer = _text_config(language), _tokenizer(language)
+    text_config = _text_config(language)
+    tokenizer = _tokenizer(language, text_config.vocab_size)
     image_size = _image_size(vision, tower_config)
     asked: dict[str, Any] = {
         "projector_type": projector_type, "vision_feature_layers": vision_feature_layers,
@@ -99,8 +110,10 @@ def compose(
 
 
 def _locate(name: str) -> str:
-    """A folder as a path, what looks like a hub id as it is. Raises ModelError for neither."""
+    """A folder or GGUF file as a path, what looks like a hub id as it is. Raises ModelError for neither."""
     folder = Path(name).expanduser()
+    if folder.suffix == _GGUF and folder.is_file():
+        return str(folder)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", _REMEDY)
@@ -112,11 +125,14 @@ def _locate(name: str) -> str:
 
 def _pretrained(factory: Any, name: str, **kwargs: Any) -> Any:
     """``factory.from_pretrained``, silent, without code from the checkpoint. Raises ModelError."""
+    place, file = Path(name), {}
+    if place.suffix == _GGUF:
+        place, file = place.parent, {"gguf_file": place.name}
     try:
         with silence():
-            return factory.from_pretrained(name, trust_remote_code=False, **kwargs)
+            return factory.from_pretrained(str(place) if file else name, trust_remote_code=False, **file, **kwargs)
     except Exception as error:  # transformers raises anything for a damaged file, down to AttributeError
-        raise ModelError(f"{name} cannot be loaded: {first_line(error)}", _REMEDY) from error
+        raise load_error(name, error, _REMEDY) from error
 
 
 def _tower_config(name: str) -> tuple[PreTrainedConfig, bool]:
@@ -191,15 +207,30 @@ def _selector_fields(selector: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(selector or {})
 
 
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a language model with the marks and a pad token. Raises ModelError without an end token."""
+def _tokenizer(name: str, rows: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model, whose embedding has so many rows, with the marks and a pad token.
+
+    Raises ModelError without an end token, and for another model's tokenizer.
+    """
     tokenizer = _pretrained(AutoTokenizer, name)
+    _check_vocabulary(name, tokenizer, rows)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"The tokenizer of {name} has no end token", "Set eos_token in its tokenizer_config.json.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token if tokenizer.unk_token_id is None else tokenizer.unk_token
     add_marks(tokenizer)
     return tokenizer
+
+
+def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Raises ModelError for tokens without a row (but for padding, which is never looked up), and for far too few."""
+    ids = set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id}
+    if not ids or max(ids) >= rows or len(ids) < _LEAST_USED * rows:
+        raise ModelError(
+            f"The tokenizer of {name} has {len(ids)} tokens, up to number {max(ids, default=0)}, but the embedding "
+            f"{rows} rows",
+            "Put the tokenizer beside it that this language model was trained with.",
+        )
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -250,7 +281,9 @@ def _hollow_model(config: ElysiumConfig) -> ElysiumForConditionalGeneration:
         model = ElysiumForConditionalGeneration(config)
     kept, seen = config.selector_config.num_tokens, model.vision.num_tokens
     if kept > seen:
-        raise ModelError(f"The selector keeps {kept} of {seen} visual tokens", f"Set its num_tokens to 1..{seen}.")
+        raise ModelError(
+            f"The selector keeps {kept} of {seen} visual tokens", f"Set its num_tokens to 1..{seen} (--select)."
+        )
     return model
 
 
@@ -266,16 +299,24 @@ def _load_tower(name: str, config: PreTrainedConfig, is_part: bool, dtype: torch
 
 def _load_language_model(name: str, dtype: torch.dtype, quantization_config: Any) -> nn.Module:
     """The language model with its weights, quantised where that is asked for."""
-    options = {} if quantization_config is None else {"quantization_config": quantization_config}
+    whole = _expanded() if Path(name).suffix == _GGUF else {}
+    options = whole if quantization_config is None else {"quantization_config": quantization_config}
     language_model, report = _load(AutoModelForCausalLM, name, dtype, **options)
     _check_report(name, report)
     return language_model
 
 
+def _expanded() -> dict[str, Any]:
+    """Options under which the weights of a GGUF file become ordinary ones. Left in its blocks they could be neither
+    trained nor saved, and code from the hub computes with them."""
+    settings = getattr(transformers, "GgufConfig", None)  # before it came, they always did
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
 def _load(factory: Any, name: str, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """A model from safetensors, and the report of what did not fit."""
+    """A model, and the report of what did not fit."""
     report_all = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, report = _pretrained(factory, name, dtype=dtype, use_safetensors=True, **report_all, **options)
+    model, report = _pretrained(factory, name, dtype=dtype, weights_only=True, **report_all, **options)
     return model, dict(report)
 
 
