@@ -147,6 +147,38 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
     assert len(forwards) == choices
 
 
+@pytest.mark.parametrize("free", [False, True], ids=["grammar", "free"])
+def test_objects_in_the_same_frames_share_them(free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the selector does not look at the question: the frames' tokens are fed once, answers are those of each."""
+    decoder = Decoder(*tiny_model_and_processor(gate="mlp"))
+    first = ask(decoder, Task.RSOT, 3)
+    words = ["the red car", "a dog on the left of it", "the red circle"]
+    asked = [replace(ask(decoder, Task.RSOT, 3, each), frames=first.frames, max_new_tokens=30) for each in words]
+    asked.append(replace(ask(decoder, Task.SOT, 3), frames=first.frames, max_new_tokens=30))
+    with torch.inference_mode():
+        alone = [decoder.decode([request], free=free)[0] for request in asked]
+        fed: list[int] = []
+        forward = type(decoder.model).forward
+
+        def count(model: Any, *args: Any, **kwargs: Any) -> Any:
+            fed.append(int((kwargs["input_ids"] == decoder.processor.image_token_id).sum()))
+            return forward(model, *args, **kwargs)
+
+        monkeypatch.setattr(type(decoder.model), "forward", count)
+        together = decoder.decode(asked, free=free)
+    assert sum(fed) == fed[0] == 3 * decoder.processor.num_image_tokens
+    for one, other in zip(together, alone, strict=True):
+        same(one, other)
+
+
+def test_a_selector_that_looks_at_the_question_sees_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(*tiny_model_and_processor(gate="prompt"))
+    first = ask(decoder, Task.RSOT, 2)
+    assert not decoder._share_a_prefix([first, replace(ask(decoder, Task.RSOT, 2, "a dog"), frames=first.frames)])
+    decoder = Decoder(*tiny_model_and_processor(gate="mlp"))
+    assert not decoder._share_a_prefix([first, ask(decoder, Task.RSOT, 2, "a dog")])  # other arrays
+
+
 def hand_score(decoder: Decoder, request: Request, answer: Answer) -> np.ndarray:
     """Scores from one teacher-forced forward and the definition, without the grammar: at each step of a
     number the legal tokens are those with which the tokenizer goes on in a text that differs in it only."""
