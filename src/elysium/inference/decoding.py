@@ -62,6 +62,8 @@ class Decoder:
         self.dialect: Dialect = get_dialect(processor.dialect)
         self.eos = _eos_ids(model, self.tokenizer)
         self.pad = int(self.tokenizer.pad_token_id or 0)  # stands in masked slots only
+        # Frames of the last batch and what the tower saw, by the id of the array, which is its own while it lives.
+        self._seen: dict[int, tuple[NDArray[np.uint8], torch.Tensor]] = {}
 
     @cached_property
     def grammar(self) -> AnswerGrammar:
@@ -159,19 +161,23 @@ class Decoder:
         )
         device = _device(self.model)
         moved = {key: value.to(device) for key, value in features.items()}
-        self._share_frames(moved, requests)
+        if hasattr(self.model, "encode_frames") and "pixel_values" in moved:
+            self._look_once(moved, [image for request in requests for image in request.frames])
         return moved
 
-    def _share_frames(self, features: dict[str, Any], requests: Sequence[Request]) -> None:
-        """Frames that several requests of the batch show (the very same array) are looked at once."""
-        images = [id(image) for request in requests for image in request.frames]
-        order = {image: place for place, image in enumerate(dict.fromkeys(images))}
-        if len(order) == len(images) or not hasattr(self.model, "encode_frames"):
-            return
-        pixels = features["pixel_values"]
-        once = torch.tensor([images.index(image) for image in order], device=pixels.device)
-        features["pixel_values"] = pixels[once]
-        features["frame_ids"] = torch.tensor([order[image] for image in images], device=pixels.device)
+    def _look_once(self, features: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> None:
+        """Put what the tower sees in place of pixels. It looks at each frame (the very same array) once, also if
+        several requests of the batch show it, or the batch before did, as clips overlap by a frame."""
+        pixels, places = features.pop("pixel_values"), {id(image): place for place, image in enumerate(images)}
+        new = [image for image in places if image not in self._seen]
+        found = self.model.encode_frames(pixels[[places[image] for image in new]]) if new else ()
+        seen = {image: looks for image, (_, looks) in self._seen.items()} | dict(zip(new, found, strict=True))
+        features["vision_features"] = torch.stack([seen[image] for image in places])
+        if len(places) < len(images):
+            order = {image: place for place, image in enumerate(places)}
+            features["frame_ids"] = torch.tensor([order[id(image)] for image in images], device=pixels.device)
+        # What may be written to may hold another frame by the next batch.
+        self._seen = {id(image): (image, seen[id(image)]) for image in images if not image.flags.writeable}
 
 
 class _Batch:
