@@ -97,6 +97,7 @@ Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many pr
 Reference = Annotated[
     bool, typer.Option("--reference", help="Answer one object and one token at a time: slow, the same answers.")
 ]
+Fine = Annotated[bool, typer.Option("--fine", help="Boxes finer than the whole per cents that the model writes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary; warnings stay.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")

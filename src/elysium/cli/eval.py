@@ -70,7 +70,8 @@ def evaluate(
     protocol: Protocol = "standard", text_key: TextKey = None, workers: common.Workers = 1, limit: Limit = None,
     max_frames: FirstFrames = None, convention: ConventionOption = None, count_first: CountFirst = True,
     search_window: common.SearchWindow = "auto", clip_length: common.ClipLength = None,
-    lost_policy: common.LostPolicyOption = "search", java: JavaOption = True, judge: JudgeUrl = None,
+    lost_policy: common.LostPolicyOption = "search", fine: common.Fine = False,
+    java: JavaOption = True, judge: JudgeUrl = None,
     judge_model: JudgeModel = None, judge_key: JudgeKey = "OPENAI_API_KEY", device: common.Device = "auto",
     dtype: common.Dtype = "auto", threads: common.Threads = None, reference: common.Reference = False,
     quiet: Quiet = False,
@@ -99,7 +100,7 @@ def evaluate(
         check_tools(java=java)
     endpoint = judge_at(judge, judge_model, judge_key, name)
     check_convention(convention, name)
-    options = options_for(name, model, published, tracking_options(search_window, clip_length, lost_policy))
+    options = options_for(name, model, published, tracking_options(search_window, clip_length, lost_policy, fine))
     from elysium.evaluation import runner
     from elysium.evaluation.baselines import is_baseline
 
@@ -150,19 +151,21 @@ def options_for(task: str, model: str, published: bool, options: dict[str, Any])
 
     if task in TRACKING and not published and not is_baseline(model):
         return options
-    if options != tracking_options("auto", None, "search"):
+    if options != tracking_options("auto", None, "search", False):
         told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
         raise InputError(told, "Leave them out.")
     return {}
 
 
-def tracking_options(search_window: str, clip_length: int | None, lost_policy: str) -> dict[str, Any]:
+def tracking_options(search_window: str, clip_length: int | None, lost_policy: str, fine: bool) -> dict[str, Any]:
     """The options of `Elysium.track` that were given. Raises InputError for a window that is none."""
     options: dict[str, Any] = {"lost_policy": lost_policy}
     if clip_length is not None:
         options["clip_length"] = clip_length
     if (window := common.parse_window(search_window)) != "auto":
         options["search_window"] = window
+    if fine:
+        options["fine"] = True
     return options
 
 

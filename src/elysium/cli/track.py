@@ -65,6 +65,7 @@ def track(
     lost_policy: common.LostPolicyOption = "search",
     search_window: common.SearchWindow = "auto",
     free: Free = False,
+    fine: common.Fine = False,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -108,6 +109,7 @@ def track(
         lost_policy=lost_policy,
         window=window,
         free=free,
+        fine=fine,
         quiet=quiet,
     )
     seconds = time.monotonic() - began
@@ -137,6 +139,7 @@ def _run(
     lost_policy: str,
     window: float | Literal["auto"] | None,
     free: bool,
+    fine: bool,
     quiet: bool,
 ) -> tuple[TrackResult, bool]:
     """The result, and whether Ctrl-C cut it short."""
@@ -154,6 +157,7 @@ def _run(
                 lost_policy=lost_policy,  # type: ignore[arg-type]
                 search_window=window,
                 free=free,
+                fine=fine,
                 progress=report,
             )
         except Interrupted as stop:

@@ -16,6 +16,7 @@ from elysium.language.dialects import Dialect
 from elysium.language.grammar import GrammarState
 
 FREE_TEXT_TOKENS = 128  # a description; Video-REG answers of the published system are a sentence
+NEARBY = 2  # bins: what lies further away is another guess, not a finer one
 FREE_TOKENS_PER_BOX = 40  # LLaMA needs 17 a frame; the rest is for models that ramble
 
 Region = tuple[int, tuple[float, float, float, float]]
@@ -65,6 +66,8 @@ class Answer:
         box_scores: (n,) in 0..1, geometric mean over the four numbers of the box, each the product of its
             steps' probabilities renormalised over the tokens that were legal (forced steps count 1); 0 where
             no box is.
+        fine_bins: (n, 4) float64, each number as the mean over the bins near the one written, weighted by their
+            probabilities; NaN where numbers are not single tokens. None for free text.
         statuses: n of `ok`, `absent`, `missing`, `malformed`.
     """
 
@@ -73,6 +76,7 @@ class Answer:
     boxes_bins: NDArray[np.float64] | None = None
     box_scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     statuses: tuple[str, ...] = ()
+    fine_bins: NDArray[np.float64] | None = None
 
 
 class Row:
@@ -82,7 +86,13 @@ class Row:
     them. Both are fed together, and what the model says behind each tells how much of the guess was right.
     """
 
-    def __init__(self, request: Request, state: GrammarState | None, free: bool, eos: frozenset[int]) -> None:
+    def __init__(
+        self, request: Request, state: GrammarState | None, free: bool, eos: frozenset[int],
+        values: NDArray[np.int64] | None = None,
+    ) -> None:  # fmt: skip
+        """``values`` (V,): the number that each token is, -1 for others; None if numbers are not single tokens."""
+        self.values = values
+        self.fine = np.full((request.num_boxes or 0, 4), np.nan)
         self.request, self.state, self.free, self.eos = request, state, free, eos
         self.tokens: list[int] = []
         self.pending: list[int] = []
@@ -152,6 +162,8 @@ class Row:
             return
         self.log_probs[frame, slot] += _log_prob(logits[legal], logits[chosen])
         self.scored[frame] = slot == 3 or self.scored[frame]
+        if self.values is not None:
+            self.fine[frame, slot] = _mean_nearby(self.values[legal], logits[legal], self.values[chosen])
 
     def _shadow(self, logits: NDArray[np.float32], chosen: int) -> None:
         """Free answers are scored like legal ones for as long as they happen to be legal."""
@@ -177,8 +189,18 @@ class Row:
         readable = ~np.isnan(parsed.boxes).any(axis=1)
         read = readable | np.array([status == "absent" for status in parsed.statuses], dtype=bool)
         return Answer(
-            text, tuple(self.tokens), parsed.boxes, np.where(read, scores, 0.0), tuple(parsed.statuses)
+            text, tuple(self.tokens), parsed.boxes, np.where(read, scores, 0.0), tuple(parsed.statuses), self.fine
         )
+
+
+def _mean_nearby(values: NDArray[np.int64], logits: NDArray[np.float32], chosen: np.int64) -> float:
+    """The mean of ``values`` (k,) within `NEARBY` of the chosen one by the softmax of their ``logits``; NaN if what was
+    chosen is no number."""
+    near = (values >= 0) & (np.abs(values - chosen) <= NEARBY)
+    if chosen < 0:
+        return float("nan")
+    weights = np.exp(logits[near].astype(np.float64) - logits[near].max())
+    return float(values[near] @ weights / weights.sum())
 
 
 def _log_prob(logits: NDArray[np.float32], chosen: np.float32) -> float:

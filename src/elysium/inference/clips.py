@@ -154,6 +154,7 @@ class ClipSession:
             frame.
         min_score: boxes that score less are `carried`.
         free: decode without the grammar.
+        fine: results in fractions of a bin, where the model's numbers are single tokens; questions stay in whole bins.
         dialect: how boxes are written in questions.
         lost_policy: `search`, `report` or `stop`, see the head of this file.
         on_answer: told of every answer of the model.
@@ -168,6 +169,7 @@ class ClipSession:
     search_window: float | None = None
     min_score: float = DEFAULT_MIN_SCORE
     free: bool = False
+    fine: bool = False
     dialect: Dialect = ELYSIUM
     lost_policy: LostPolicy = "search"
     on_answer: Callable[[ClipAnswer], None] | None = None
@@ -310,6 +312,8 @@ class ClipSession:
                 result = self._judge(answer, number, question.affines[number], frame, memory.box)
             if result[2] == "tracked":
                 memory = replace(memory, box=result[0], frame=frame)
+                if self.fine and answer is not None and not (number == 0 and question.given is not None):
+                    result = (self._finer(answer, number, question.affines[number], frame, result[0]), *result[1:])
             results.append(result)
         return results, replace(memory, at_overlap=results[-1][2] == "tracked")
 
@@ -327,6 +331,15 @@ class ClipSession:
             if box is not None:
                 return box, score, "tracked"
         return (nowhere, score, "absent") if last_good is None else (last_good, score, "carried")
+
+    def _finer(
+        self, answer: Answer, number: int, affine: Affine2d, frame: Frame, box: FloatArray
+    ) -> FloatArray:  # fmt: skip
+        """The box of one frame in fractions of a bin; ``box``, which is in whole ones, where there is none."""
+        if answer.fine_bins is None or np.isnan(answer.fine_bins[number]).any():
+            return box
+        finer = bins_to_box(answer.fine_bins[number], affine, _wh(frame.image), self.dialect.max_bin)
+        return box if finer is None else finer
 
     def tracks(self) -> list[Track]:
         """All results so far, one track for each object."""

@@ -71,6 +71,16 @@ class Decoder:
         return AnswerGrammar(self.tokenizer, self.dialect)
 
     @cached_property
+    def number_values(self) -> NDArray[np.int64] | None:
+        """(V,) the number that each token is, -1 for others; None where numbers are not single tokens."""
+        ids = getattr(self.model.config, "number_token_ids", None) or []
+        if len(ids) != self.dialect.max_bin + 1:
+            return None
+        values = np.full(max(len(self.tokenizer), self.model.config.text_config.vocab_size), -1)
+        values[list(ids)] = np.arange(len(ids))
+        return values
+
+    @cached_property
     def drafter(self) -> Drafter:
         """Built once: it writes every number."""
         return Drafter(self.tokenizer, self.dialect)
@@ -137,7 +147,7 @@ class Decoder:
         state = None
         if wants_boxes:
             state = self.grammar.start(request.num_boxes or 1, single_box=request.single_box)
-        return Row(request, state, free or not wants_boxes, self.eos)
+        return Row(request, state, free or not wants_boxes, self.eos, self.number_values)
 
     def finish(self, row: Row) -> Answer:
         """The answer of a row that is done."""

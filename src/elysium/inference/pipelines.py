@@ -122,6 +122,7 @@ class Elysium:
         min_score: float | None = None,
         lost_policy: LostPolicy = "search",
         free: bool = False,
+        fine: bool = False,
         color: str = "rgb",
         progress: Progress | None = None,
         on_answer: Callable[[ClipAnswer], None] | None = None,
@@ -147,6 +148,9 @@ class Elysium:
             lost_policy: what happens with an object that is lost at the end of a clip. `search`: it is looked for
                 again. `report`: it is `absent` from then on. `stop`: its track ends.
             free: decode without the answer grammar.
+            fine: boxes in fractions of what the model writes, which are whole per cents of what it looks at: the mean
+                over the numbers near the one written, by their probabilities. It goes on asking in whole ones. Where
+                the model's numbers are not single tokens, nothing changes.
             color: channel order of arrays, `rgb` or `bgr`.
             progress: called after each clip with the number of frames done and the expected total or None.
             on_answer: told what the model was asked and said, clip by clip.
@@ -168,7 +172,7 @@ class Elysium:
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
         objects = _starting(_objects(boxes, box_format, words, frames.resolution_wh), at_s)
-        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, on_answer)
+        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, fine, on_answer)
         return tracker.run(frames, objects, progress, self.unknown_words(words))
 
     def tracker(
@@ -179,6 +183,7 @@ class Elysium:
         min_score: float | None = None,
         lost_policy: LostPolicy = "search",
         free: bool = False,
+        fine: bool = False,
         color: str = "rgb",
         fps: float = DEFAULT_FPS,
     ) -> StreamTracker:
@@ -190,11 +195,11 @@ class Elysium:
         Raises:
             InputError: options that make no sense.
         """
-        return StreamTracker(self._tracker(clip_length, search_window, min_score, lost_policy, free), color, fps)
+        return StreamTracker(self._tracker(clip_length, search_window, min_score, lost_policy, free, fine), color, fps)
 
     def _tracker(
         self, clip_length: int | None, search_window: float | Literal["auto"] | None, min_score: float | None,
-        lost_policy: LostPolicy, free: bool, on_answer: Callable[[ClipAnswer], None] | None = None,
+        lost_policy: LostPolicy, free: bool, fine: bool, on_answer: Callable[[ClipAnswer], None] | None = None,
     ) -> Tracker:  # fmt: skip
         return Tracker(
             self.engine,
@@ -202,6 +207,7 @@ class Elysium:
             self.tracking.get("search_window") if search_window == "auto" else search_window,
             self._default("min_score", min_score, DEFAULT_MIN_SCORE),
             free=free,
+            fine=fine,
             dialect=self.dialect,
             model_name=self.name,
             lost_policy=lost_policy,

@@ -65,6 +65,7 @@ class Tracker:
         min_score: float = DEFAULT_MIN_SCORE,
         *,
         free: bool = False,
+        fine: bool = False,
         dialect: Dialect = ELYSIUM,
         model_name: str = "",
         lost_policy: LostPolicy = "search",
@@ -73,6 +74,7 @@ class Tracker:
         check_lost_policy(lost_policy)
         self.engine, self.clip_length, self.search_window = engine, clip_length, search_window
         self.min_score, self.free, self.dialect, self.model_name = min_score, free, dialect, model_name
+        self.fine = fine
         self.lost_policy, self.on_answer = lost_policy, on_answer
 
     def session(self, objects: Sequence[TrackedObject]) -> ClipSession:
@@ -84,6 +86,7 @@ class Tracker:
             search_window=self.search_window,
             min_score=self.min_score,
             free=self.free,
+            fine=self.fine,
             dialect=self.dialect,
             lost_policy=self.lost_policy,
             on_answer=self.on_answer,
