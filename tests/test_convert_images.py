@@ -83,7 +83,7 @@ def test_coco_is_cut_into_units_of_five_hundred_of_which_a_broken_one_fails_alon
     image(tmp_path / "val" / "1.jpg")
     many = [*(annotation(id) for id in range(1, 502)), annotation(900, [1, 2, "x", 4])]
     told = convert("coco", instances(tmp_path / "a.json", *many), tmp_path / "out.jsonl")
-    assert (told.records, told.units) == (500, 2) and list(told.failed) == ["objects 501-502"]
+    assert (told.lines, told.units) == (500, 2) and list(told.failed) == ["objects 501-502"]
     assert "the box of annotation 900 is [1, 2, 'x', 4], not four finite numbers" in told.failed["objects 501-502"]
 
 
@@ -543,7 +543,7 @@ def test_elysiumtrack_is_cut_into_units_of_five_hundred(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         told = convert("elysiumtrack", tmp_path / "a.jsonl", tmp_path / "out.jsonl")
-    assert (told.records, told.units) == (501, 2)
+    assert (told.lines, told.units) == (501, 2)
     ids = [record.id for record in read_records(tmp_path / "out.jsonl")]
     assert ids == np.arange(501).tolist()
 

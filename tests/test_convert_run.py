@@ -33,7 +33,7 @@ def sequences(tmp_path: Path) -> Path:
 def test_the_file_is_the_same_whatever_the_number_of_processes(sequences, tmp_path):
     seen = []
     done = convert("sequences", sequences, tmp_path / "one.jsonl", report=seen.append)
-    assert (done.records, done.units, done.failed, done.resumed, seen) == (5, 5, {}, 0, [1, 2, 3, 4, 5])
+    assert (done.lines, done.units, done.failed, done.resumed, seen) == (5, 5, {}, 0, [1, 2, 3, 4, 5])
     convert("sequences", sequences, tmp_path / "two.jsonl", workers=2)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     first, *_ = read_records(tmp_path / "one.jsonl")
@@ -63,7 +63,7 @@ def test_a_stopped_run_goes_on_where_it_was(sequences, tmp_path, monkeypatch, to
     real = module._work
     monkeypatch.setattr(module, "_work", lambda task: asked.append((task.unit[0], task.done)) or real(task))
     done = convert("sequences", sequences, out)
-    assert done.resumed == (2 if torn else 3) and done.records == 5
+    assert done.resumed == (2 if torn else 3) and done.lines == 5
     assert [name for name, known in asked if not known] == ["s2", "s3", "s4"][0 if torn else 1 :]
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes() and not partial.exists()
 
@@ -84,7 +84,7 @@ def test_two_runs_do_not_write_one_file(sequences, tmp_path):
         with pytest.raises(InputError, match="Another run is writing"):
             convert("sequences", sequences, tmp_path / "out.jsonl")
 
-    assert convert("sequences", sequences, tmp_path / "out.jsonl", report=second).records == 5
+    assert convert("sequences", sequences, tmp_path / "out.jsonl", report=second).lines == 5
 
 
 def test_the_source_is_never_written_over(tmp_path):
@@ -131,7 +131,7 @@ def test_what_a_converter_warns_of_is_told_whichever_process_it_was(tmp_path):
     for workers in (1, 2):
         done = convert("llava", tmp_path / "chats.json", tmp_path / f"{workers}.jsonl", workers=workers)
         ((reason,),) = done.told.values()
-        assert done.records == 4 and not done.failed and "3 " in reason
+        assert done.lines == 4 and not done.failed and "3 " in reason
 
 
 def test_an_interrupt_says_how_to_go_on(sequences, tmp_path, monkeypatch, capsys):
