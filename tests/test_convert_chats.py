@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ def test_entries_without_a_record_are_left_out_and_told(llava, tmp_path, entry, 
     (((reason,),),) = [said.told.values()]
     assert re.search(f"chat.json, entries 1-3: 2 of 3 left out, the first is 'bad': .*{flaw}", reason)
     assert [record.id for record in records] == ["good"]
+
+
+def test_llava_images_may_be_members_of_tar_files(llava, tmp_path):
+    entries = [{"id": name, "image": name, "conversations": turns("<image>\nWhat?", "A cup.")} for name in (COCO, "x")]
+    source = llava(*entries)
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "images.tar", "w") as tar:
+        tar.add(tmp_path / COCO, COCO)
+    said, records = converted("llava", source, tmp_path / "out.jsonl", Options(images=tmp_path / "packed"))
+    assert [record.id for record in records] == [COCO] and said.left_out == 1
+    with pytest.raises(SourceError, match="holds none of the first images"):
+        list(read("llava", llava(entries[1]), Options(images=tmp_path / "packed")))
 
 
 def test_llava_files_that_are_something_else(llava, tmp_path):

@@ -9,6 +9,7 @@ import gzip
 import json
 import pickle
 import re
+import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -554,3 +555,7 @@ def test_elysiumtrack_looks_for_the_first_frame_where_it_is_told_to(tmp_path: Pa
         list(read("elysiumtrack", source, Options(images=tmp_path)))
     image(tmp_path / "frames" / "1" / "000000.jpg")
     assert len(list(read("elysiumtrack", source, Options(images=tmp_path)))) == 1
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "group.tar", "w") as tar:
+        tar.add(tmp_path / "frames" / "1" / "000000.jpg", "./frames/1/000000.jpg")
+    assert len(list(read("elysiumtrack", source, Options(images=tmp_path / "tars")))) == 1

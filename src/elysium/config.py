@@ -98,12 +98,13 @@ def _default_tasks() -> dict[TaskName, float]:
 
 
 class SourceSection(_Strict):
-    """Records (``elysium.data.records``) and the folder that their image paths are relative to; or ``shards``, a path or
-    pattern of files that hold both (``elysium.data.shards``), which are read from their beginning to their end.
+    """Records (``elysium.data.records``) and the folder that their image paths are relative to; or ``shards``, a path
+    or pattern of files that hold both (``elysium.data.shards``), which are read from their beginning to their end.
 
-    ``window``: of shards, how many clips each reader holds, and shows in a drawn order. ``weight``: its share of the batches, against other sources and ``data.synth_weight``. ``tasks``: what is asked;
+    ``weight``: its share of the batches, against other sources and ``data.synth_weight``. ``tasks``: what is asked;
     those of ``data`` by default. A record that is a chat is asked its own questions, as VIDEO_QA. ``frames``: of each
-    of its samples (16 is the paper's number for VideoQA); by default those of ``phases``.
+    of its samples (16 is the paper's number for VideoQA); by default those of ``phases``. ``window``: how many clips
+    of its shards each reader holds, to show them in a drawn order.
     """
 
     annotations: Path | None = None

@@ -2,8 +2,8 @@
 
 Clips go to shards in an order drawn from a seed, so that whoever reads one after the other still sees them mixed. The
 shards of ``tracks.jsonl`` are ``tracks-00000.tar`` and so on; ``tracks-shards.jsonl`` beside them has a line for each:
-its name, how many clips, records, frames and bytes it has. Images are copied as they are; in a run that goes on they are
-taken to be what they were.
+its name, how many clips, records, frames and bytes it has. Images are copied as they are; a run that goes on takes them
+to be what they were.
 
 Knows: records, images, shards. Does not know: processes, what the clips are for.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from elysium.data.rearrange import stem
 from elysium.data.records.images import FIRST_RECORDS, ImageFolder, check_images
 from elysium.data.records.index import RecordFile, clips_of
-from elysium.data.rearrange import stem
 from elysium.data.shards import SUFFIXES, Form, StoredClip, records_text, write_shard
 from elysium.data.units import Done, LeftOut, Report, Unit, begun, carry_out
 from elysium.errors import ElysiumError, InputError, SourceError

@@ -161,15 +161,11 @@ def _tar_clips(path: str) -> Iterator[StoredClip | str]:
                 members = {}
             key = parts[0]
             members[parts[1]] = _content(tar, member)
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:  # tarfile takes anything for the end
+            raise EOFError("the tar file is damaged or cut off here")
         if members:
             yield _clip(path, key, members)
-        file.seek(tar.offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0") or tar.offset == _size(file):  # tarfile says nothing of it
-            raise EOFError("the tar file is damaged or cut off here")
-
-
-def _size(file: IO[bytes]) -> int:
-    return file.seek(0, io.SEEK_END)
 
 
 def _parts(name: str) -> tuple[str, str] | None:
@@ -219,7 +215,7 @@ def records_of(clip: StoredClip) -> list[Record]:
     values = value if isinstance(value, list) else [value]
     for number, one in enumerate(values, 1):
         for field, told, _ in defects(one):
-            raise _flaw(clip, f"record {number}, {field}: {told}")
+            raise _flaw(clip, f"record {number}{', ' if field else ''}{field}: {told}")
         if len(one["frames"]) != len(clip.frames):
             raise _flaw(clip, f"record {number} has {len(one['frames'])} frames, and the clip {len(clip.frames)}")
     if not values or (len(values) > 1 and any("vqa" in one for one in values)):

@@ -34,8 +34,8 @@ Unit: TypeAlias = tuple[str, Any]
 Report: TypeAlias = Callable[[int], None]
 """Called after each unit with how many there have been."""
 Work: TypeAlias = Callable[[Unit], list[str]]
-"""The lines of a unit; picklable. Raises ElysiumError where nothing can be made of it; warns with LeftOut of items of it
-that are left out, and with other UserWarnings of what else is to be known."""
+"""The lines of a unit; picklable. Raises ElysiumError where nothing can be made of it; warns with LeftOut of items that
+are left out, and with other UserWarnings of what else is to be known."""
 Marks: TypeAlias = dict[str, str | None]
 """Files and folders by their paths, and what changes when one of them does; None where there is none."""
 
@@ -72,9 +72,10 @@ def carry_out(
         InputError: two units of one name; another run is writing the output; no unit gave a line (then nothing is
         written, and the first reason told).
     """
+    do = partial(_do, work, tuple(map(os.path.abspath, reads)))
     with _Journal(output, dict(about)) as journal:
         told, order = Done(), []
-        for name, answer, resumed in _answered(partial(_do, work, tuple(map(os.path.abspath, reads))), units, workers, journal):
+        for name, answer, resumed in _answered(do, units, workers, journal):
             order.append(name)
             told.units += 1
             told.resumed += resumed
@@ -166,7 +167,8 @@ _hears = False
 def _noting(places: tuple[str, ...]) -> Iterator[set[str]]:
     """The files below ``places`` that are read inside, and the folders there that are listed.
 
-    Python itself tells of them (PEP 578), so that no reader can be forgotten; it does not know what libraries in C open.
+    Python itself tells of them (PEP 578), so that no reader can be forgotten; what libraries in C open, it does not
+    know.
     """
     global _read, _places, _hears
     if not _hears:  # for good: it cannot be taken away again

@@ -9,7 +9,7 @@ Does not know: tokens, tensors on devices, losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -262,8 +262,9 @@ class SampleDataset:
         prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
         rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
         return Sample(
-            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere(len(picked)), None, question if len(picked) else None,
-            clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False, later=rounds,
+            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere(len(picked)), None,
+            question if len(picked) else None, clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False,
+            later=rounds,
         )  # fmt: skip
 
     def _question(

@@ -1,9 +1,9 @@
-"""Clips of shards, which can only be read on from their beginning: a Clips whose clips are at hand one window at a time.
+"""Clips of shards, which can only be read from beginning to end: one window of clips at a time is at hand.
 
-All readers of a run, the *lanes* (see :mod:`elysium.training.dealing`), share out the shards of an epoch, whose order is
-drawn anew for each, with ``datasets.distributed.split_dataset_by_node``; with fewer shards than lanes each reads all and
-takes its part of the clips. A lane reads a window of clips and shows them in an order drawn from (seed, epoch, lane,
-place), then reads the next. So what it shows depends on these numbers alone, and an epoch shows every clip once.
+All readers of a run, the *lanes* (see :mod:`elysium.training.dealing`), share out the shards of an epoch, whose order
+is drawn anew for each, by ``datasets.distributed.split_dataset_by_node``; with fewer shards than lanes each reads all
+and takes its part of the clips. A lane reads a window of clips and shows them in an order drawn from (seed, epoch,
+lane, place), then reads the next. So what it shows depends on these numbers alone, and an epoch shows every clip once.
 
 A *bookmark* says where a window begins: the state of the stream of ``datasets`` there. It travels with the samples to
 the trainer, which keeps that of the last sample of each lane that was trained on; a run that goes on reads from there.

@@ -15,8 +15,8 @@ boxes are left, top, right, bottom in 0..1 of the frame, from its upper left cor
 keys. Mended: boxes that stick out of the frame (cut off), inverted ones (corners sorted), those of which nothing is
 left (absent); an id that was there before gets the number of its record. Dropped, with a warning for each unit of 500:
 what nothing can be made of (not JSON, keys missing, not as many boxes as frames, pixels in place of 0..1), records
-whose frames repeat or leave the image folder, those without a box. ``--images`` may name the folder of the frames, which
-are files or members of tar files in it; the first one must be there then.
+whose frames repeat or leave the image folder, those without a box. ``--images`` may name the folder of the frames,
+which are files or members of tar files in it; the first one must be there then.
 
 Knows nothing about models.
 """

@@ -51,7 +51,8 @@ def _by_hand(value: Any, image_size: ImageSize | None) -> Iterator[Defect]:
         yield "", f"is {_kind(value)}, not an object", True
         return
     chat = "vqa" in value
-    for key in (*_ALWAYS, *(_OF_A_TRACK if is_track(value) else ())):
+    track = is_track(value)
+    for key in (*_ALWAYS, *(_OF_A_TRACK if track else ())):
         if key not in value:
             yield key, "the key is missing", key in ("id", "frames", "box")
     for key, kinds in _KINDS.items():
@@ -61,7 +62,7 @@ def _by_hand(value: Any, image_size: ImageSize | None) -> Iterator[Defect]:
     yield from of_size
     yield from _frame_defects(value, size, chat, image_size)
     yield from (_chat_defects(value, size) if chat else _track_defects(value, size))
-    if "caption" in value and not (isinstance(value["caption"], str) and value["caption"].strip()):
+    if not (track or chat) and not (isinstance(value["caption"], str) and value["caption"].strip()):
         yield "caption", "is empty, or no text", True
 
 
