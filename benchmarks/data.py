@@ -6,8 +6,8 @@ as large as ElysiumTrack-1M.
 - ``loader``: one process on one core draws training samples of eight frames (336 px) from records over the JPEG frames
   of the bundled clip; a plain loop opens, converts and scales the same files with Pillow, sample by sample in turn.
   Once with a question for each clip, once with five about the same frames, as nano is trained.
-- ``shards``: samples of eight frames, one of each of 48 clips of 60 frames in a folder, in tar and in Parquet shards, in
-  turn; all files have been read before, so that no disk is measured.
+- ``shards``: samples of eight frames, one of each of 48 clips of 60 frames in a folder, in tar and in Parquet shards,
+  in turn; all files have been read before, so that no disk is measured.
 - ``file``: a file of so many records of 60 frames is indexed, opened again, and records are read from all over it, each
   in a process of its own; seconds, and the peak of the resident memory. Then a training sample is drawn from it (the
   memory of what is imported for that, which PyTorch is not among, is told as well).

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from elysium.cli.main import main
-from elysium.data.convert import run as module
+from elysium.data import units
 from elysium.data.convert.base import Options
 from elysium.data.convert.registry import PLACES, converter, read
 from elysium.data.convert.run import convert
@@ -60,8 +60,8 @@ def test_a_stopped_run_goes_on_where_it_was(sequences, tmp_path, monkeypatch, to
     if torn:
         partial.write_bytes(partial.read_bytes()[:-9])
     asked = []
-    real = module._work
-    monkeypatch.setattr(module, "_work", lambda task: asked.append((task.unit[0], task.done)) or real(task))
+    real = units._do
+    monkeypatch.setattr(units, "_do", lambda *rest: asked.append((rest[-1].name, rest[-1].done)) or real(*rest))
     done = convert("sequences", sequences, out)
     assert done.resumed == (2 if torn else 3) and done.lines == 5
     assert [name for name, known in asked if not known] == ["s2", "s3", "s4"][0 if torn else 1 :]
@@ -98,7 +98,7 @@ def test_parts_that_have_changed_since_are_converted_anew(sequences, tmp_path, c
     assert convert("sequences", sequences, out).resumed == 3
     convert("sequences", sequences, tmp_path / "anew.jsonl")
     assert out.read_bytes() == (tmp_path / "anew.jsonl").read_bytes()
-    told = [record for record in read_records(out) if record.id == "s1"][0]
+    told = next(record for record in read_records(out) if record.id == "s1")
     assert {"labels": told.box == [(0.225, 0.25, 0.475, 0.75)] * 2, "names": told.frames == ["s1/0.png", "s1/2.png"],
             "image": told.frame_size == (80, 20)}[change]  # fmt: skip
 
@@ -191,10 +191,10 @@ def test_entries_that_are_left_out_make_the_exit_code_1(tmp_path, capsys):
 
 
 def test_an_interrupt_says_how_to_go_on(sequences, tmp_path, monkeypatch, capsys):
-    def interrupted(task: object) -> None:
+    def interrupted(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_work", interrupted)
+    monkeypatch.setattr(units, "_do", interrupted)
     assert main(["data", "convert", "sequences", str(sequences), str(tmp_path / "out.jsonl")]) == 130
     assert "goes on" in capsys.readouterr().err
 

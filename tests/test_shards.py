@@ -179,7 +179,7 @@ def test_records_that_do_not_fit_are_told(records, frames, told):
 
 def clips(count: int) -> list[StoredClip]:
     rng = np.random.default_rng(0)
-    return [StoredClip(f"{i}", json.dumps({"id": i}), ((f"{i}.img", rng.bytes(3000)),)) for i in range(count)]
+    return [StoredClip(f"{i}", json.dumps({"id": i}), ((f"{i}.0000.img", rng.bytes(3000)),)) for i in range(count)]
 
 
 @pytest.mark.parametrize("form", FORMS)

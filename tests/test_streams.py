@@ -17,12 +17,11 @@ from elysium.config import DataSection, Phase
 from elysium.errors import InputError, SourceError
 from elysium.training import recipe, streams
 from elysium.training.dealing import Deal, Group, Mixture
-from elysium.training.samples import SampleDataset
+from elysium.training.samples import MixedSamples, SampleDataset
 from elysium.training.sources import RecordClips
 from elysium.training.streams import ShardClips
 from elysium.training.trainer import ElysiumTrainer
 from training_kit import (
-    log_lines,
     losses,
     source,
     write_chats,
@@ -178,6 +177,22 @@ def test_turns_are_counted_source_by_source():
             assert deal(batch) == (batch % 4, len(before))
 
 
+def test_shards_are_mixed_with_other_sources_by_weight(made, tmp_path):
+    """A batch is of one source, and the stream goes on where its own last batch was, whatever came between."""
+    mixture = Mixture((1.0, 3.0), 0)
+    parts = [
+        SampleDataset(clips, 80, 2, (Phase(until=1.0, frames=2),), ASKED, region_mark=False, deal=deal)
+        for clips, deal in ((RecordClips(made[1], made[1].parent, 14), None), (opened(made[2]), Deal(mixture, 1, 1)))
+    ]
+    mixed = MixedSamples(parts, mixture)
+    drawn = [mixed[index] for index in range(80)]
+    assert [sample.index for sample in drawn] == list(range(80)) and len(mixed) == 80
+    streamed = [sample.bookmark != "" for sample in drawn]
+    assert streamed[::2] == streamed[1::2] and 50 < sum(streamed) < 70
+    names = [sample.id.split("[")[1].split("]")[0] for sample in drawn if sample.bookmark]
+    assert names == shown(opened(made[2]), 0, len(names))
+
+
 def test_a_clip_that_cannot_be_used_is_replaced_counted_and_told(made, tmp_path):
     """Defective records, images, and a shard that is cut off; never at the beginning, where they stop a run."""
     lines = [json.loads(line) for line in made[1].read_text().splitlines()]
@@ -246,8 +261,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path, monkeyp
     assert sorted(losses(tmp_path / "whole")) == list(range(1, 21))
     for step, loss in losses(tmp_path / "whole").items():
         assert losses(tmp_path / "broken")[step] == pytest.approx(loss, rel=1e-6), step
-    lines = [line for line in log_lines(tmp_path / "whole") if "loss" in line]
-    assert any("loss_words" in line for line in lines) and any("loss_template" in line for line in lines)
 
 
 def test_chats_in_shards_are_asked_their_own_questions(made, tmp_path, capsys):
@@ -256,8 +269,8 @@ def test_chats_in_shards_are_asked_their_own_questions(made, tmp_path, capsys):
     (folder / "v0").symlink_to(made[1].parent / "v0")
     path = configuration(tmp_path / "run.yaml", made[0], [{"shards": write_shards(chats, tmp_path / "out", 1)}])
     assert main(["train", str(path)]) == 0
-    assert all("loss_template" not in line for line in log_lines(tmp_path / "run"))
-    assert "skipped" not in capsys.readouterr().out
+    assert len(losses(tmp_path / "run")) == 4 and "skipped" not in capsys.readouterr().out
+    assert opened(str(tmp_path / "out" / "*.tar")).only_chats and not opened(made[2]).only_chats
 
 
 @pytest.mark.parametrize(("given", "told"), [

@@ -107,7 +107,8 @@ def shard(
     try:
         with counted("shards", quiet, total) as report:
             done = run(
-                file, output, images or file.parent, form=form, clips=size, seed=seed, workers=workers, report=report
+                file, output, images or file.parent, form=form, clips=size, seed=seed,  # type: ignore[arg-type]
+                workers=workers, report=report,
             )  # fmt: skip
     except KeyboardInterrupt:
         common.warn("stopped; the same command goes on where it was")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def _opened(path: Path, images: Path) -> tuple[RecordFile, ImageFolder]:
 def _write(path: Path, output: Path, images: Path, form: Form, unit: Unit) -> list[str]:
     """Write a shard; the line about it."""
     name, (first, numbers) = unit
-    told = {"shard": name, "clips": 0, "records": 0, "frames": 0, "bytes": 0}
+    told: Counter[str] = Counter()
     left_out: list[str] = []
 
     def clips() -> Iterator[StoredClip]:
@@ -114,7 +115,7 @@ def _write(path: Path, output: Path, images: Path, form: Form, unit: Unit) -> li
         raise SourceError(f"none of its {len(numbers)} clips can be read; the first: {left_out[0]}")
     with (output / name).open("rb") as file:  # that makes it a part of what is done: taken away, it is made again
         told["bytes"] = file.seek(0, io.SEEK_END)
-    return [json.dumps(told)]
+    return [json.dumps({"shard": name, **told})]
 
 
 def _clip(records: RecordFile, images: ImageFolder, numbers: list[int], key: str) -> StoredClip:

@@ -70,7 +70,12 @@ def _write_tar(path: Path, clips: Iterable[StoredClip]) -> None:
             for number, (name, data) in enumerate(clip.frames):
                 suffix = PurePosixPath(name).suffix[1:].lower()
                 _add(tar, f"{clip.key}.{number:04d}.{suffix if suffix in _IMAGES else 'img'}", data)
-            tar.members.clear()  # which would keep a name for each
+            _forget(tar)
+
+
+def _forget(tar: tarfile.TarFile) -> None:
+    """Let go of what is kept about every member so far, a kilobyte for each."""
+    tar.members.clear()  # type: ignore[attr-defined]  # typeshed does not know it
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -152,7 +157,7 @@ def _tar_clips(path: str) -> Iterator[StoredClip | str]:
     with _opened(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         key, members = "", {}  # type: str, dict[str, bytes]
         while (member := tar.next()) is not None:
-            tar.members.clear()  # which would keep all that were read
+            _forget(tar)
             parts = _parts(member.name)
             if parts is None or not member.isfile():
                 continue
@@ -196,10 +201,11 @@ def _clip(path: str, key: str, members: Mapping[str, bytes]) -> StoredClip | str
 def _parquet_clips(path: str) -> Iterator[StoredClip | str]:
     _, parquet = _pyarrow()
     with _opened(path) as file, parquet.ParquetFile(file) as rows:
-        missing = {"key", "records", "frames"} - set(rows.schema_arrow.names)
+        columns = ["key", "records", "frames"]
+        missing = set(columns) - set(rows.schema_arrow.names)
         if missing:
             raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-        for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=["key", "records", "frames"]):
+        for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
             for row in batch.to_pylist():
                 held = [frame if isinstance(frame, dict) else {"bytes": frame} for frame in row["frames"] or ()]
                 frames = ((f.get("path") or f"{row['key']}.{i}", f.get("bytes") or b"") for i, f in enumerate(held))

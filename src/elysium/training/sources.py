@@ -104,7 +104,9 @@ class AtHand:
 
 
 class Images(Protocol):
-    """Images by name; hashable."""
+    """Images by name."""
+
+    def __hash__(self) -> int: ...
 
     def picture(self, name: str) -> Image.Image:
         """RGB, upright. Raises SourceError for one that is missing or broken."""

@@ -165,7 +165,7 @@ class ShardClips:
                 clips = [one for one in found if isinstance(one[1], StoredClip)]
                 troubles = tuple(one[1] for one in found if isinstance(one[1], str))
                 order = np.random.default_rng((seed, 7, epoch, lane, start)).permutation(len(clips))
-                yield _Window(start, tuple(clips[place] for place in order), troubles, epoch, state)  # type: ignore[misc]
+                yield _Window(start, tuple(clips[place] for place in order), troubles, epoch, state)
                 start, state = start + len(clips), where()
                 empty = 0 if clips else empty
                 found.clear()  # or two windows would be held while the next one is read

@@ -80,7 +80,7 @@ class ImageFolder:
         """The bytes of an image as they are stored, None if it is not there. Raises SourceError."""
         found = self.find(name)
         try:
-            return found.read_bytes() if isinstance(found, Path) else found and found.getvalue()
+            return found.read_bytes() if isinstance(found, Path) else None if found is None else found.getvalue()
         except OSError as error:
             raise SourceError(f"Cannot read {found}: {error.strerror or error}", "Check the path.") from error
 
