@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from elysium.errors import ElysiumError, InputError
+from elysium.errors import ElysiumError, InputError, OutputError
 from elysium.files import atomic_path, output_error
 from elysium.processes import in_order
 
@@ -149,6 +149,8 @@ def _do(work: Work, reads: tuple[str, ...], task: _Task) -> _Answer:
         warnings.simplefilter("always", UserWarning)
         try:
             lines = work((task.name, task.given))
+        except OutputError:  # of every other unit, too
+            raise
         except ElysiumError as error:
             return str(error)
     ours = [one for one in told if issubclass(one.category, UserWarning)]
