@@ -81,6 +81,9 @@ def in_turn(samples: Any, folder: Path, names: list[str]) -> Figures:
 
 def shards(folder: Path, clips: int) -> Figures:
     """Samples per second of the processor, by where they come from, and bytes on the disk."""
+    import datasets.distributed  # noqa: F401  # they take seconds, which belong to no sample
+    import torch  # noqa: F401
+
     from elysium.config import DataSection, Phase
     from elysium.data.sharding import shard
     from elysium.training.dealing import Deal, Mixture
@@ -89,9 +92,9 @@ def shards(folder: Path, clips: int) -> Figures:
     from elysium.training.streams import ShardClips
 
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
-    starts = range(0, len(names) - RECORD_FRAMES, max(1, (len(names) - RECORD_FRAMES) // clips))[:clips]
     path = folder / "clips.jsonl"
-    path.write_text("".join(line(f"c{start}", names[start : start + RECORD_FRAMES], 0.1) for start in starts))
+    turned = ((names[start:] + names[:start])[:RECORD_FRAMES] for start in range(clips))  # no two are one clip
+    path.write_text("".join(line(f"c{number}", frames, 0.1) for number, frames in enumerate(turned)))
     sources: dict[str, Clips] = {"index": RecordClips(path, folder, SIZE_PX)}
     for form, suffix in (("webdataset", "tar"), ("parquet", "parquet")):
         shard(path, folder / form, folder, form=form, clips=SHARD)  # type: ignore[arg-type]
@@ -99,21 +102,21 @@ def shards(folder: Path, clips: int) -> Figures:
     asked = DataSection(train_clips=0, sources=[{"annotations": path, "images": folder}], tasks={"SOT": 1.0})
     deal = Deal(Mixture((1.0,), 0), 0, 1)
     drawn = {
-        name: SampleDataset(source, len(starts), 1, [Phase(until=1.0, frames=FRAMES)], asked, deal=deal)
+        name: SampleDataset(source, clips, 1, [Phase(until=1.0, frames=FRAMES)], asked, deal=deal)
         for name, source in sources.items()
     }
     seconds = dict.fromkeys(drawn, 0.0)
-    for index in range(len(starts)):
+    for index in range(clips):
         for name, samples in drawn.items():
             _read.cache_clear()  # clips of the same few frames
             start = time.process_time()
             samples[index]
             seconds[name] += time.process_time() - start
-    held = sum((folder / name).stat().st_size for name in names) / len(names) * RECORD_FRAMES * len(starts)
+    held = sum((folder / name).stat().st_size for name in names) / len(names) * RECORD_FRAMES * clips
     stored = {name: sum(p.stat().st_size for p in (folder / name).iterdir()) for name in seconds if name != "index"}
     return {
-        "clips": len(starts), "frames_a_clip": RECORD_FRAMES, "window": WINDOW,
-        "samples_per_s": {name: round(len(starts) / spent, 2) for name, spent in seconds.items()},
+        "clips": clips, "frames_a_clip": RECORD_FRAMES, "window": WINDOW,
+        "samples_per_s": {name: round(clips / spent, 2) for name, spent in seconds.items()},
         "megabytes": {name: round(size / 1e6, 1) for name, size in {"index": held, **stored}.items()},
     }  # fmt: skip
 

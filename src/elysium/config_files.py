@@ -88,7 +88,7 @@ def _check_paths(file: Path, configs: list[TrainConfig]) -> None:
         if isinstance(config.trainer.get("deepspeed"), str):
             wanted.append(("trainer.deepspeed", Path(config.trainer["deepspeed"])))
         for key, path in wanted:
-            if not (path.expanduser().exists() or (key == "data.sources: shards" and glob(str(path)))):
+            if not (path.expanduser().exists() or (key.endswith("shards") and glob(str(path.expanduser())))):
                 raise InputError(f"{file}: {key} is {path}, which does not exist", "Mend it or give it as KEY=VALUE")
 
 

@@ -89,7 +89,7 @@ def _write_parquet(path: Path, clips: Iterable[StoredClip]) -> None:
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     about = {"huggingface": json.dumps({"info": {"features": _FEATURES}})}
     schema = pa.schema([("key", pa.string()), ("records", pa.string()), ("frames", pa.list_(image))], metadata=about)
-    with parquet.ParquetWriter(path, schema, compression="none") as writer:  # images are compressed already
+    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:  # nothing to gain
         rows: list[dict[str, Any]] = []
         size = 0
         for clip in clips:
