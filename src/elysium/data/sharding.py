@@ -63,6 +63,8 @@ def shard(
 def count_shards(path: Path, clips: int = CLIPS, report: Report | None = None) -> int:
     """How many shards there will be; ``report`` is told of records as the file is indexed. Raises as :func:`shard`."""
     records = RecordFile(path, report=report)
+    if report is not None:
+        report(len(records))
     return -(-(len(clips_of(records.groups, records.is_chat)[1]) - 1) // clips)
 
 
