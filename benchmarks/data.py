@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -216,7 +217,7 @@ def main() -> None:
         print(json.dumps(play(options.role, options.file)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        figures: Figures = {"loader": loader(Path(folder))}
+        figures: Figures = {"load_average": round(os.getloadavg()[0], 1), "loader": loader(Path(folder))}
         figures["shards"] = shards(Path(folder), 6 if options.fast else CLIPS)
         path = Path(folder) / "large.jsonl"
         write(path, 20_000 if options.fast else options.records)

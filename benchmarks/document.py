@@ -193,7 +193,8 @@ def nouns() -> str:
 def reading() -> str:
     found = result("data")
     one_by_one, five = found["loader"]["questions_1"], found["loader"]["questions_5"]
-    file = found["file"]
+    file, load = found["file"], found["load_average"]
+    busy = f"Two cores, beside other work (a load of {load}), which makes all times longer." if load > 1.5 else ""
     return prose(
         f"Samples of eight frames per second of one core: {one_by_one['samples_per_s']['ours']}, which is",
         f"{one_by_one['ratio']} of a plain Pillow loop over the same files; with five questions about the same frames",
@@ -203,7 +204,8 @@ def reading() -> str:
         f"is read after {file['open']['first_record_s']} s ({file['open']['peak_mib']:.0f} MiB); the first training",
         f"sample after {file['samples']['first_sample_s']} s ({file['samples']['peak_mib']:.0f} MiB, of which",
         f"{file['samples']['imports_mib']:.0f} are imports; PyTorch is not among them). `python benchmarks/data.py`.",
-    )
+        busy,
+    ).strip()
 
 
 def shards() -> str:
