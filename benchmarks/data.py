@@ -1,13 +1,16 @@
-"""Reading what is trained on: samples per second against a plain Pillow loop, and a file as large as ElysiumTrack-1M.
+"""Reading what is trained on: samples per second against a plain Pillow loop, from an index and from shards, and a file
+as large as ElysiumTrack-1M.
 
     python benchmarks/data.py [--records 1270000] [--fast]
 
 - ``loader``: one process on one core draws training samples of eight frames (336 px) from records over the JPEG frames
   of the bundled clip; a plain loop opens, converts and scales the same files with Pillow, sample by sample in turn.
   Once with a question for each clip, once with five about the same frames, as nano is trained.
+- ``shards``: samples of eight frames, one of each of 48 clips of 60 frames in a folder, in tar and in Parquet shards,
+  in turn; all files have been read before, so that no disk is measured.
 - ``file``: a file of so many records of 60 frames is indexed, opened again, and records are read from all over it, each
-  in a process of its own that imports no PyTorch; seconds, and the peak of the resident memory. Then training samples
-  are drawn from it (with PyTorch imported, whose memory is told as well).
+  in a process of its own; seconds, and the peak of the resident memory. Then a training sample is drawn from it (the
+  memory of what is imported for that, which PyTorch is not among, is told as well).
 
 ``--fast`` is a toy version and stores nothing.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,20 +30,18 @@ from statistics import median
 from typing import Any
 
 SIZE_PX, FRAMES, SAMPLES = 336, 8, 60
+CLIPS, SHARD, WINDOW = 48, 16, 16
 RECORD_FRAMES, READ = 60, 2000
 Figures = dict[str, Any]
 
 
 def loader(folder: Path) -> Figures:
     """Samples per second, ours and Pillow's, the median over samples; by how many questions share their frames."""
-    import torch
-
     from elysium.config import DataSection, Phase
     from elysium.data.frames import extract_frames
     from elysium.training.samples import SampleDataset
     from elysium.training.sources import RecordClips
 
-    torch.set_num_threads(1)
     clip = Path(str(files("elysium"))) / "assets" / "pedestrians.mp4"
     found = extract_frames(clip, folder / "frames" / clip.stem)
     names = [f"frames/{clip.stem}/{file.name}" for file in found.files]
@@ -76,6 +78,48 @@ def in_turn(samples: Any, folder: Path, names: list[str]) -> Figures:
         "ratio": round(mean["pillow"] / mean["ours"], 3),
         "ratio_median": round(median(b / a for a, b in zip(ours, plain, strict=True)), 3),
     }
+
+
+def shards(folder: Path, clips: int) -> Figures:
+    """Samples per second of the processor, by where they come from, and bytes on the disk."""
+    import datasets.distributed  # noqa: F401  # they take seconds, which belong to no sample
+    import torch  # noqa: F401
+
+    from elysium.config import DataSection, Phase
+    from elysium.data.sharding import shard
+    from elysium.training.dealing import Deal, Mixture
+    from elysium.training.samples import SampleDataset
+    from elysium.training.sources import Clips, RecordClips, _read
+    from elysium.training.streams import ShardClips
+
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
+    path = folder / "clips.jsonl"
+    turned = ((names[start:] + names[:start])[:RECORD_FRAMES] for start in range(clips))  # no two are one clip
+    path.write_text("".join(line(f"c{number}", frames, 0.1) for number, frames in enumerate(turned)))
+    sources: dict[str, Clips] = {"index": RecordClips(path, folder, SIZE_PX)}
+    for form, suffix in (("webdataset", "tar"), ("parquet", "parquet")):
+        shard(path, folder / form, folder, form=form, clips=SHARD)  # type: ignore[arg-type]
+        sources[form] = ShardClips(f"{folder}/{form}/*.{suffix}", SIZE_PX, WINDOW)
+    asked = DataSection(train_clips=0, sources=[{"annotations": path, "images": folder}], tasks={"SOT": 1.0})
+    deal = Deal(Mixture((1.0,), 0), 0, 1)
+    drawn = {
+        name: SampleDataset(source, clips, 1, [Phase(until=1.0, frames=FRAMES)], asked, deal=deal)
+        for name, source in sources.items()
+    }
+    seconds = dict.fromkeys(drawn, 0.0)
+    for index in range(clips):
+        for name, samples in drawn.items():
+            _read.cache_clear()  # clips of the same few frames
+            start = time.process_time()
+            samples[index]
+            seconds[name] += time.process_time() - start
+    held = sum((folder / name).stat().st_size for name in names) / len(names) * RECORD_FRAMES * clips
+    stored = {name: sum(p.stat().st_size for p in (folder / name).iterdir()) for name in seconds if name != "index"}
+    return {
+        "clips": clips, "frames_a_clip": RECORD_FRAMES, "window": WINDOW,
+        "samples_per_s": {name: round(clips / spent, 2) for name, spent in seconds.items()},
+        "megabytes": {name: round(size / 1e6, 1) for name, size in {"index": held, **stored}.items()},
+    }  # fmt: skip
 
 
 def pillow(paths: list[Path]) -> list[Any]:
@@ -131,12 +175,12 @@ def play(role: str, path: Path) -> Figures:
 def draw(path: Path) -> Figures:
     """Open for training and draw one sample, whose images are replaced by nothing."""
     import numpy as np
-    import torch  # noqa: F401  # imported by training; its memory is not ours
 
     from elysium.config import DataSection, Phase
     from elysium.training import sources
     from elysium.training.samples import SampleDataset
 
+    assert "torch" not in sys.modules
     sources._read = lambda images, name, size: np.zeros((size, size, 3), np.uint8)
     sources.check_images = lambda records, images: None
     imported, start = peak_mib(), time.perf_counter()
@@ -173,7 +217,8 @@ def main() -> None:
         print(json.dumps(play(options.role, options.file)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        figures: Figures = {"loader": loader(Path(folder))}
+        figures: Figures = {"load_average": round(os.getloadavg()[0], 1), "loader": loader(Path(folder))}
+        figures["shards"] = shards(Path(folder), 6 if options.fast else CLIPS)
         path = Path(folder) / "large.jsonl"
         write(path, 20_000 if options.fast else options.records)
         figures["file"] = {

@@ -35,7 +35,7 @@ def main() -> None:
     texts = {
         "nano figures": summary(), "marks": marks(), "synthetic": synthetic(), "real": real(), "speed": speed(),
         "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
-        "finetune": finetune(), "reading": reading(),
+        "finetune": finetune(), "reading": reading(), "shards": shards(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         if fill(path, texts):
@@ -193,7 +193,8 @@ def nouns() -> str:
 def reading() -> str:
     found = result("data")
     one_by_one, five = found["loader"]["questions_1"], found["loader"]["questions_5"]
-    file = found["file"]
+    file, load = found["file"], found["load_average"]
+    busy = f"Two cores, beside other work (a load of {load}), which makes all times longer." if load > 1.5 else ""
     return prose(
         f"Samples of eight frames per second of one core: {one_by_one['samples_per_s']['ours']}, which is",
         f"{one_by_one['ratio']} of a plain Pillow loop over the same files; with five questions about the same frames",
@@ -202,7 +203,21 @@ def reading() -> str:
         f"{file['index']['peak_mib']:.0f} MiB); then it is opened in {file['open']['open_s']} s, and the first record",
         f"is read after {file['open']['first_record_s']} s ({file['open']['peak_mib']:.0f} MiB); the first training",
         f"sample after {file['samples']['first_sample_s']} s ({file['samples']['peak_mib']:.0f} MiB, of which",
-        f"{file['samples']['imports_mib']:.0f} are PyTorch and other imports). `python benchmarks/data.py`.",
+        f"{file['samples']['imports_mib']:.0f} are imports; PyTorch is not among them). `python benchmarks/data.py`.",
+        busy,
+    ).strip()
+
+
+def shards() -> str:
+    found = result("data")["shards"]
+    speed, size = found["samples_per_s"], found["megabytes"]
+    return prose(
+        f"Samples of eight frames per second of one core, of {found['clips']} clips of {found['frames_a_clip']} frames",
+        f"that the memory of the machine holds: {speed['index']} from images in a folder, {speed['webdataset']} from",
+        f"tar, {speed['parquet']} from Parquet shards (a stream reads all frames of a clip, an index those that are",
+        f"drawn). The shards have {size['webdataset']} and {size['parquet']} MB, the images of their clips",
+        f"{size['index']}.",
+        "`python benchmarks/data.py`.",
     )
 
 

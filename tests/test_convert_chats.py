@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from PIL import Image
 
 from elysium.data.convert.base import Options
 from elysium.data.convert.registry import converter, read
-from elysium.data.convert.run import Converted, convert
+from elysium.data.convert.run import convert
 from elysium.data.frames import extract_frames
 from elysium.data.records import Record, read_records, validate_records
+from elysium.data.units import Done
 from elysium.errors import InputError, SourceError
 from elysium.evaluation.items import read_items
 from elysium.video import VideoWriter
@@ -53,7 +55,7 @@ def write_json(path: Path, entries: Any) -> Path:
     return path
 
 
-def converted(name: str, source: Path, out: Path, options: Options | None = None) -> tuple[Converted, list[Record]]:
+def converted(name: str, source: Path, out: Path, options: Options | None = None) -> tuple[Done, list[Record]]:
     """What converting says and writes; the records have no defect."""
     said = convert(name, source, out, options)
     assert list(validate_records(out)) == []
@@ -92,7 +94,7 @@ def test_llava_chats_keep_their_turns(llava, tmp_path):
         {"id": 7, "image": [COCO, "vg/2.jpg"], "conversations": both},
     )
     said, (cup, hello, pair) = converted("llava", source, tmp_path / "out.jsonl")
-    assert (said.records, said.units, said.failed) == (3, 1, {})
+    assert (said.lines, said.units, said.failed) == (3, 1, {})
     assert (cup.source, cup.id, cup.vid, cup.frames) == ("llava", "000000000009", "000000000009", [COCO])
     assert dialogue(cup) == [(turn["from"], turn["value"]) for turn in asked]
     assert (hello.id, hello.vid, hello.frames, hello.frame_size, hello.box) == ("chat_1", "", [], None, None)
@@ -145,6 +147,18 @@ def test_entries_without_a_record_are_left_out_and_told(llava, tmp_path, entry, 
     assert [record.id for record in records] == ["good"]
 
 
+def test_llava_images_may_be_members_of_tar_files(llava, tmp_path):
+    entries = [{"id": name, "image": name, "conversations": turns("<image>\nWhat?", "A cup.")} for name in (COCO, "x")]
+    source = llava(*entries)
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "images.tar", "w") as tar:
+        tar.add(tmp_path / COCO, COCO)
+    said, records = converted("llava", source, tmp_path / "out.jsonl", Options(images=tmp_path / "packed"))
+    assert [record.id for record in records] == [COCO] and said.left_out == 1
+    with pytest.raises(SourceError, match="holds none of the first images"):
+        list(read("llava", llava(entries[1]), Options(images=tmp_path / "packed")))
+
+
 def test_llava_files_that_are_something_else(llava, tmp_path):
     with pytest.raises(SourceError, match=r"Cannot read .*none.json"):
         list(read("llava", tmp_path / "none.json"))
@@ -177,7 +191,7 @@ def test_videochat_frames_and_rounds(tmp_path):
         {"video": "webvid/12/1066.mp4", "start": 0.5, "end": 1.0, "QA": [{"i": "", "q": "And now?", "a": "He waves."}]},
     ])  # fmt: skip
     said, records = converted("videochat", source, tmp_path / "out.jsonl", Options(frames=4))
-    assert (said.records, said.units) == (4, 4)
+    assert (said.lines, said.units) == (4, 4)
     assert [record.id for record in records] == [
         "webvid/12/1066", "webvid/12/1066#2", "k710.a", "webvid/12/1066@0.5-1.0",
     ]  # fmt: skip
@@ -262,7 +276,7 @@ def test_msvd_finds_clips_by_the_mapping_or_their_number(tmp_path):
     video(tmp_path / "YouTubeClips" / "mv89psg6zh4_33_46.avi", 4)
     video(tmp_path / "video" / "vid7.avi", 4)
     said, records = converted("msvd", tmp_path, tmp_path / "out.jsonl", Options(split="val", frames=2))
-    assert (said.records, said.units) == (3, 2)
+    assert (said.lines, said.units) == (3, 2)
     assert [(record.id, record.vid) for record in records] == [
         ("30933", "mv89psg6zh4_33_46"), ("30934", "mv89psg6zh4_33_46"), ("5", "vid7"),
     ]  # fmt: skip
@@ -418,5 +432,5 @@ def test_several_processes_write_the_same(tmp_path):
         video(tmp_path / name, 3)
     convert("activitynet", tmp_path, tmp_path / "one.jsonl", Options(frames=2))
     said = convert("activitynet", tmp_path, tmp_path / "two.jsonl", Options(frames=2), workers=2)
-    assert (said.records, said.failed) == (2, {})
+    assert (said.lines, said.failed) == (2, {})
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()

@@ -9,6 +9,7 @@ import gzip
 import json
 import pickle
 import re
+import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_coco_is_cut_into_units_of_five_hundred_of_which_a_broken_one_fails_alon
     image(tmp_path / "val" / "1.jpg")
     many = [*(annotation(id) for id in range(1, 502)), annotation(900, [1, 2, "x", 4])]
     told = convert("coco", instances(tmp_path / "a.json", *many), tmp_path / "out.jsonl")
-    assert (told.records, told.units) == (500, 2) and list(told.failed) == ["objects 501-502"]
+    assert (told.lines, told.units) == (500, 2) and list(told.failed) == ["objects 501-502"]
     assert "the box of annotation 900 is [1, 2, 'x', 4], not four finite numbers" in told.failed["objects 501-502"]
 
 
@@ -543,7 +544,7 @@ def test_elysiumtrack_is_cut_into_units_of_five_hundred(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         told = convert("elysiumtrack", tmp_path / "a.jsonl", tmp_path / "out.jsonl")
-    assert (told.records, told.units) == (501, 2)
+    assert (told.lines, told.units) == (501, 2)
     ids = [record.id for record in read_records(tmp_path / "out.jsonl")]
     assert ids == np.arange(501).tolist()
 
@@ -554,3 +555,7 @@ def test_elysiumtrack_looks_for_the_first_frame_where_it_is_told_to(tmp_path: Pa
         list(read("elysiumtrack", source, Options(images=tmp_path)))
     image(tmp_path / "frames" / "1" / "000000.jpg")
     assert len(list(read("elysiumtrack", source, Options(images=tmp_path)))) == 1
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "group.tar", "w") as tar:
+        tar.add(tmp_path / "frames" / "1" / "000000.jpg", "./frames/1/000000.jpg")
+    assert len(list(read("elysiumtrack", source, Options(images=tmp_path / "tars")))) == 1

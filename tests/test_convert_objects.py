@@ -34,7 +34,7 @@ def written(name: str, source: Path, out: Path, root: Path | None = None, **opti
     assert list(validate_records(out / "out.jsonl", image_size=lambda frame: image_size(root / frame))) == []
     records = list(read_records(out / "out.jsonl"))
     assert all((root / frame).is_file() for record in records for frame in record.frames)
-    assert len(records) == told.records
+    assert len(records) == told.lines
     return records
 
 

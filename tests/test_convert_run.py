@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from elysium.cli.main import main
-from elysium.data.convert import run as module
+from elysium.data import units
 from elysium.data.convert.base import Options
 from elysium.data.convert.registry import PLACES, converter, read
 from elysium.data.convert.run import convert
@@ -33,7 +33,7 @@ def sequences(tmp_path: Path) -> Path:
 def test_the_file_is_the_same_whatever_the_number_of_processes(sequences, tmp_path):
     seen = []
     done = convert("sequences", sequences, tmp_path / "one.jsonl", report=seen.append)
-    assert (done.records, done.units, done.failed, done.resumed, seen) == (5, 5, {}, 0, [1, 2, 3, 4, 5])
+    assert (done.lines, done.units, done.failed, done.resumed, seen) == (5, 5, {}, 0, [1, 2, 3, 4, 5])
     convert("sequences", sequences, tmp_path / "two.jsonl", workers=2)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     first, *_ = read_records(tmp_path / "one.jsonl")
@@ -60,10 +60,10 @@ def test_a_stopped_run_goes_on_where_it_was(sequences, tmp_path, monkeypatch, to
     if torn:
         partial.write_bytes(partial.read_bytes()[:-9])
     asked = []
-    real = module._work
-    monkeypatch.setattr(module, "_work", lambda task: asked.append((task.unit[0], task.done)) or real(task))
+    real = units._do
+    monkeypatch.setattr(units, "_do", lambda *rest: asked.append((rest[-1].name, rest[-1].done)) or real(*rest))
     done = convert("sequences", sequences, out)
-    assert done.resumed == (2 if torn else 3) and done.records == 5
+    assert done.resumed == (2 if torn else 3) and done.lines == 5
     assert [name for name, known in asked if not known] == ["s2", "s3", "s4"][0 if torn else 1 :]
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes() and not partial.exists()
 
@@ -79,12 +79,56 @@ def test_what_was_converted_otherwise_is_not_gone_on_with(sequences, tmp_path):
     assert convert("sequences", other, tmp_path / "out.jsonl").resumed == 0
 
 
+@pytest.mark.parametrize("change", ["labels", "names", "image"])
+def test_parts_that_have_changed_since_are_converted_anew(sequences, tmp_path, change):
+    def stop(done: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        convert("sequences", sequences, out, report=stop)
+    folder = sequences / "s1"
+    if change == "labels":
+        (folder / "groundtruth.txt").write_text("9,5,10,10\n9,5,10,10\n")
+    elif change == "names":
+        (folder / "1.png").rename(folder / "0.png")
+    else:
+        Image.fromarray(np.zeros((20, 80, 3), np.uint8)).save(folder / "1.png")
+    assert convert("sequences", sequences, out).resumed == 3
+    convert("sequences", sequences, tmp_path / "anew.jsonl")
+    assert out.read_bytes() == (tmp_path / "anew.jsonl").read_bytes()
+    told = next(record for record in read_records(out) if record.id == "s1")
+    assert {"labels": told.box == [(0.225, 0.25, 0.475, 0.75)] * 2, "names": told.frames == ["s1/0.png", "s1/2.png"],
+            "image": told.frame_size == (80, 20)}[change]  # fmt: skip
+
+
+def test_entries_that_have_changed_since_are_converted_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("elysium.data.convert.chats._CHUNK", 2)
+
+    def write(words: list[str]) -> Path:
+        talks = [[{"from": "human", "value": word}, {"from": "gpt", "value": "yes"}] for word in words]
+        path = tmp_path / "chats.json"
+        path.write_text(json.dumps([{"id": str(i), "conversations": talk} for i, talk in enumerate(talks)]))
+        return path
+
+    def stop(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        convert("llava", write(["a", "b", "c", "d", "e"]), out, report=stop)
+    assert convert("llava", write(["a", "b", "c", "other", "e"]), out).resumed == 1
+    assert [record.vqa[0].value for record in read_records(out) if record.vqa] == ["a", "b", "c", "other", "e"]
+
+
 def test_two_runs_do_not_write_one_file(sequences, tmp_path):
     def second(done: int) -> None:
         with pytest.raises(InputError, match="Another run is writing"):
             convert("sequences", sequences, tmp_path / "out.jsonl")
 
-    assert convert("sequences", sequences, tmp_path / "out.jsonl", report=second).records == 5
+    assert convert("sequences", sequences, tmp_path / "out.jsonl", report=second).lines == 5
 
 
 def test_the_source_is_never_written_over(tmp_path):
@@ -131,14 +175,26 @@ def test_what_a_converter_warns_of_is_told_whichever_process_it_was(tmp_path):
     for workers in (1, 2):
         done = convert("llava", tmp_path / "chats.json", tmp_path / f"{workers}.jsonl", workers=workers)
         ((reason,),) = done.told.values()
-        assert done.records == 4 and not done.failed and "3 " in reason
+        assert done.lines == 4 and not done.failed and "3 " in reason and done.left_out == 1
+
+
+def test_entries_that_are_left_out_make_the_exit_code_1(tmp_path, capsys):
+    turns = [{"from": who, "value": "hello"} for who in ("human", "gpt")]
+    source = tmp_path / "chats.json"
+    command = ["data", "convert", "llava", str(source), str(tmp_path / "out.jsonl"), "--quiet"]
+    for talks, code in (([turns, turns], 0), ([turns, turns[:1]], 1)):
+        source.write_text(json.dumps([{"id": str(i), "conversations": talk} for i, talk in enumerate(talks)]))
+        assert main(command) == code
+    said = capsys.readouterr()
+    assert said.out.endswith("out.jsonl: 1 records, in 1 parts something was left out, 0 defects\n")
+    assert "1 of 2 left out, the first is '1': its turns are not question and answer" in said.err
 
 
 def test_an_interrupt_says_how_to_go_on(sequences, tmp_path, monkeypatch, capsys):
-    def interrupted(task: object) -> None:
+    def interrupted(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_work", interrupted)
+    monkeypatch.setattr(units, "_do", interrupted)
     assert main(["data", "convert", "sequences", str(sequences), str(tmp_path / "out.jsonl")]) == 130
     assert "goes on" in capsys.readouterr().err
 

@@ -104,7 +104,7 @@ def test_lasot_splits_are_those_of_the_lists(tmp_path: Path):
         list(read("lasot", root, Options(split="test")))
     text(root / "testing_set.txt", "cat-2\ncat-9\n")
     told = convert("lasot", root, tmp_path / "test.jsonl", Options(split="test"))
-    assert told.records == 1 and "cat/cat-9/groundtruth.txt" in told.failed["cat-9"]
+    assert told.lines == 1 and "cat/cat-9/groundtruth.txt" in told.failed["cat-9"]
     text(root / "testing_set.txt", "cat-2\n../cat-1\n")
     with pytest.raises(InputError, match=r"line 2, '../cat-1', is no name of a sequence"):
         list(read("lasot", root, Options(split="test")))

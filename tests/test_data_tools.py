@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from elysium.cli.main import main
-from elysium.data.rearrange import merge, split, values
+from elysium.data.rearrange import merge, split, stem, values
 from elysium.data.records import Problem, read_records
 from elysium.data.records.images import ImageFolder
 from elysium.data.sheets import sheet
@@ -191,6 +193,24 @@ def test_a_split_never_cuts_a_video(tmp_path):
     assert {value["id"] for value in parts["val"]} == {id for id in then if int(id.split("-")[0]) < 40}
     split(path, {"train": 0.8, "val": 0.2}, tmp_path / "other", seed=1)
     assert {v["id"] for v in values(tmp_path / "other" / "a-val.jsonl")} != {v["id"] for v in parts["val"]}
+
+
+def test_parts_have_the_whole_name_of_the_file(tmp_path):
+    for name in ("a.v1.jsonl", "a.v2.jsonl"):
+        split(write_lines(tmp_path / name, many(3)), {"all": 1.0}, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.v1-all.jsonl", "a.v2-all.jsonl"]
+    assert [stem(Path(name)) for name in ("b.jsonl.gz", "b.c.json", "b.c")] == ["b", "b.c", "b.c"]
+
+
+def test_a_reader_who_has_had_enough_does_not_stop_the_mending(tmp_path):
+    lines = [track(str(i), box=[[0.5, 0.2, 0.1, 0.6]] * 2) for i in range(3000)]
+    path = write_lines(tmp_path / "a.jsonl", lines)
+    command = f"{sys.executable} -m elysium data validate {path} --fix {tmp_path}/fixed.jsonl --quiet"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr == "" and done.stdout.count("\n") == 1
+    assert len((tmp_path / "fixed.jsonl").read_text().splitlines()) == 3000
 
 
 def test_what_cannot_be_split_is_told(tmp_path, capsys):

@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tiny import tiny_model_and_processor
-from training_kit import log_lines
+from training_kit import log_lines, write_records, write_shards
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -284,21 +284,31 @@ def test_what_was_in_pieces_is_saved_whole(name, alone, request):
         np.testing.assert_allclose(weight.float(), two[key].float(), rtol=2e-3, atol=2e-4, err_msg=key)
 
 
-def test_a_signal_to_one_process_stops_both_and_they_go_on(folder, nano, together):
+def test_a_signal_to_one_process_stops_both_and_they_go_on(folder, nano, mixed, together):
+    """Also where each of them, and of its loader's processes, reads other shards."""
     plan = {"config": write(folder, "stopped", nano), "overrides": ["trainer.save_steps=3"]}
     out = folder / "stopped"
-    stopped = launch(folder / "stop.json", [{**plan, "tricks": ["stop_rank_1"]}])
+    shards = write_shards(write_records(folder / "records", videos=22, things=1), folder / "shards")
+    streamed = {
+        **mixed, "data": {**mixed["data"], "sources": [{"shards": shards, "window": 3}]},
+        "trainer": {**mixed["trainer"], "max_steps": STEPS, "dataloader_num_workers": 2},
+    }  # fmt: skip
+    whole, broken = ({"config": write(folder, name, streamed)} for name in ("streamed", "stopped-stream"))
+    stopped = launch(
+        folder / "stop.json", [whole, {**broken, "tricks": ["stop_rank_1"]}, {**plan, "tricks": ["stop_rank_1"]}]
+    )
     assert stopped.codes == [130, 130], stopped.told()
     assert {path.name for path in out.iterdir()} == {"checkpoint-3", "checkpoint-4", "log.jsonl", "run_config.json"}
     for checkpoint in ("checkpoint-3", "checkpoint-4"):
         held = {path.name for path in (out / checkpoint).iterdir()}
         assert held >= {"model.safetensors", "optimizer.pt", "rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"}
-    assert "stopped after step 4" in stopped.printed[0] and "stopped after" not in stopped.printed[1]
-    resumed = launch(folder / "resume.json", [plan])
+    assert stopped.printed[0].count("stopped after step 4") == 2 and "stopped after" not in stopped.printed[1]
+    assert (folder / "stopped-stream" / "checkpoint-4" / "bookmarks_1.json").is_file()
+    resumed = launch(folder / "resume.json", [broken, plan])
     assert resumed.codes == [0, 0], resumed.told()
-    assert "resuming from" in resumed.printed[0] and "resuming" not in resumed.printed[1]
-    assert [len(seen[0]["pictures"]) for seen in resumed.seen] == [STEPS - 4] * 2
-    assert furthest(out, folder / "ddp") < 1e-6
+    assert resumed.printed[0].count("resuming from") == 2 and "resuming" not in resumed.printed[1]
+    assert [[len(run["pictures"]) for run in seen] for seen in resumed.seen] == [[STEPS - 4] * 2] * 2
+    assert furthest(out, folder / "ddp") < 1e-6 and furthest(folder / "stopped-stream", folder / "streamed") < 1e-6
 
 
 def test_the_files_for_gpus_are_read_as_they_are_meant(tmp_path):

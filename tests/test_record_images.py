@@ -66,6 +66,19 @@ def test_the_index_is_made_once_and_anew_for_another_file(tmp_path, monkeypatch)
     assert TarFile(path).read("1.png") == png(2)
 
 
+def test_of_members_of_one_name_the_last_counts(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {f"{i}.png": png(i) for i in range(9)})
+    with tarfile.open(path, "a") as tar:
+        for name, value in (("./4.png", 44), ("4.png", 45), ("new.png", 46)):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(value))
+            tar.addfile(info, io.BytesIO(png(value)))
+    folder = ImageFolder(tmp_path)
+    assert [folder.read(name)[0, 0, 0] for name in ("3.png", "4.png", "5.png", "new.png")] == [3, 45, 5, 46]
+    assert "new.png" in folder and "9.png" not in folder and "../a.tar" not in folder
+    assert folder.content("4.png") == png(45) and folder.content("9.png") is None
+
+
 def test_what_is_no_tar_is_told(tmp_path):
     write_tar(tmp_path / "a.tar", {"0.png": png(1)}, mode="w:gz")
     with pytest.raises(InputError, match=r"a\.tar is no tar file, or a compressed one"):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from elysium.config import DataSection, Phase
 from elysium.sampling import draw_frames, spread_frames
 from elysium.training.samples import Sample, SampleDataset
-from elysium.training.sources import ClipLabels, ObjectLabel
+from elysium.training.sources import AtHand, ClipLabels, ObjectLabel
 
 available, count = st.integers(1, 500), st.integers(1, 32)
 
@@ -48,7 +48,7 @@ def test_spread_frames_hold_the_ends_and_are_even(available, count):
     assert len(steps) == 0 or steps.max() - steps.min() <= 1
 
 
-class Numbered:
+class Numbered(AtHand):
     """Clips whose frames are their own numbers, whose boxes tell the number of the frame, absent in every third."""
 
     name = "numbered"

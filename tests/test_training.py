@@ -388,4 +388,4 @@ def test_the_configuration_of_nano_is_sound():
     for before, after in ((selector, names), (names, words), (words, answers)):
         assert after.model.path == before.output_dir / "final" and after.data.cache_dir == before.data.cache_dir
     assert words.loss.answers and answers.loss.answers and words.phases[-1].frames == 1
-    assert set(answers.data.tasks) == {task.value for task in Task}
+    assert set(answers.data.tasks) == {task.value for task in Task} - {"CAPTION"}

@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from elysium.cli.main import main
 from elysium.config import DataSection, Phase
 from elysium.config_files import load_stages
+from elysium.data.records.index import clips_of
 from elysium.errors import InputError, SourceError, TrainingError
 from elysium.inference.pipelines import Elysium
 from elysium.model import ElysiumForConditionalGeneration
 from elysium.training import recipe
 from elysium.training.optimizer import part_groups, rate_of
 from elysium.training.samples import SampleDataset
-from elysium.training.sources import RecordClips, clips_of
+from elysium.training.sources import RecordClips
 from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer

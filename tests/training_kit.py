@@ -10,6 +10,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from elysium.data.sharding import shard
+from elysium.data.shards import SUFFIXES, Form
 from tiny import tiny_model_and_processor
 
 NUM_FRAMES = 6
@@ -62,6 +64,12 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def write_shards(records: Path, folder: Path, clips: int = 2, form: Form = "webdataset") -> str:
+    """The records with the images beside them in shards of so many clips; the pattern that names them."""
+    shard(records, folder, records.parent, form=form, clips=clips)
+    return str(folder / f"*{SUFFIXES[form]}")
 
 
 def write_config(path: Path, **sections: Any) -> Path:

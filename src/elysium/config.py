@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
-TaskName = Literal["SOT", "RSOT", "VIDEO_REG", "REC", "REG", "VIDEO_QA"]
+TaskName = Literal["SOT", "RSOT", "VIDEO_REG", "REC", "REG", "VIDEO_QA", "CAPTION"]
 Tasks = Annotated[dict[TaskName, Annotated[float, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -98,18 +98,30 @@ def _default_tasks() -> dict[TaskName, float]:
 
 
 class SourceSection(_Strict):
-    """Records (``elysium.data.records``) and the folder that their image paths are relative to.
+    """Records (``elysium.data.records``) and the folder that their image paths are relative to; or ``shards``, a path
+    or pattern of files that hold both (``elysium.data.shards``), which are read from their beginning to their end.
 
     ``weight``: its share of the batches, against other sources and ``data.synth_weight``. ``tasks``: what is asked;
     those of ``data`` by default. A record that is a chat is asked its own questions, as VIDEO_QA. ``frames``: of each
-    of its samples (16 is the paper's number for VideoQA); by default those of ``phases``.
+    of its samples (16 is the paper's number for VideoQA); by default those of ``phases``. ``window``: how many clips
+    of its shards each reader holds, to show them in a drawn order.
     """
 
-    annotations: Path
-    images: Path
+    annotations: Path | None = None
+    images: Path | None = None
+    shards: str | None = None
+    window: int = Field(64, ge=1)
     weight: float = Field(1.0, gt=0)
     tasks: Tasks | None = None
     frames: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _either(self) -> SourceSection:
+        if (self.annotations is None) != (self.images is None):
+            raise ValueError("annotations and images go together")
+        if (self.annotations is None) == (self.shards is None):
+            raise ValueError("give annotations and images, or shards")
+        return self
 
 
 class DataSection(_Strict):
@@ -126,7 +138,8 @@ class DataSection(_Strict):
     of the boxes that the model hears of its own answer are misplaced, so that it looks instead of repeating.
     ``still_clips``: single pictures, for questions on images; with 0 those are asked on frames of clips.
     ``questions``: how often each kind is drawn where a question is to be asked; some kinds seldom can be.
-    ``image_questions``: the share of them that is about single pictures, which cost less than clips.
+    ``image_questions``: the share of them, and of captions, that is about single pictures, which cost less than
+    clips.
     ``group_size``: how many neighbouring questions of a batch are about the same frames.
     """
 

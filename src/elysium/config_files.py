@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,8 +89,9 @@ def _check_paths(file: Path, configs: list[TrainConfig]) -> None:
     """Raises InputError for the first path that is not there, except what an earlier stage will write."""
     for number, config in enumerate(configs):
         data, model = config.data, config.model
-        wanted = [("data.sources: annotations", source.annotations) for source in data.sources]
-        wanted += [("data.sources: images", source.images) for source in data.sources]
+        wanted = [("data.sources: annotations", s.annotations) for s in data.sources if s.annotations is not None]
+        wanted += [("data.sources: images", s.images) for s in data.sources if s.images is not None]
+        wanted += [("data.sources: shards", Path(s.shards)) for s in data.sources if s.shards and "://" not in s.shards]
         wanted += [("model.tower_weights", model.tower_weights)] if model.tower_weights else []
         if data.assets is not None and (data.uses_synth or data.val_clips):
             wanted.append(("data.assets", data.assets))
@@ -98,7 +100,7 @@ def _check_paths(file: Path, configs: list[TrainConfig]) -> None:
         if isinstance(config.trainer.get("deepspeed"), str):
             wanted.append(("trainer.deepspeed", Path(config.trainer["deepspeed"])))
         for key, path in wanted:
-            if not path.expanduser().exists():
+            if not (path.expanduser().exists() or (key.endswith("shards") and glob(str(path.expanduser())))):
                 raise InputError(f"{file}: {key} is {path}, which does not exist", "Mend it or give it as KEY=VALUE")
 
 

@@ -70,7 +70,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any exception it is removed.
 
     Missing parent folders are made; an existing file is replaced. Raises OutputError for any `OSError` of the
-    body or of the renaming.
+    body or of the renaming, but for a broken pipe: that is somewhere else.
     """
     target = Path(path)
     temporary = temporary_beside(target)
@@ -78,6 +78,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise output_error(target, error) from error
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -110,6 +111,14 @@ def error_line(message: str) -> None:
 
 def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+def print_while_read(line: object) -> None:
+    """Print a line, unless whoever reads stdout has had enough (``| head``): then this and all that follow are lost."""
+    try:
+        print(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_box(text: str) -> list[float]:

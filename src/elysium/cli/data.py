@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elysium.cli import common, records
 from elysium.cli.progress import counted
+
+if TYPE_CHECKING:
+    from elysium.data.units import Done
 
 app = typer.Typer(help="Annotations: the records that training and evaluation read.", no_args_is_help=True)
 
@@ -31,8 +34,9 @@ def convert(
     """Write labels as records (JSON lines); image paths in them are relative to SRC (a file: its folder), or to
     --images.
 
-    A run that was stopped goes on when it is started again. The records are checked in the end; the exit code is 1 if
-    a part of SRC could not be converted, or a record has a defect.
+    A run that was stopped goes on when it is started again; parts of SRC that have changed are converted anew. The
+    records are checked in the end; the exit code is 1 if a part of SRC could not be converted, an entry of it was left
+    out, or a record has a defect.
 
     Example: elysium data convert csv clips/ clips.jsonl
     """
@@ -50,19 +54,70 @@ def convert(
         raise
     if done.resumed:
         print(f"{done.resumed} parts were there from before")
+    _tell(done)
+    defects = 0
+    for defects, problem in enumerate(validate_records(output), 1):
+        if defects <= _TOLD:
+            common.warn(str(problem))
+    print(f"{output}: {done.lines} records{_troubles(done)}, {defects} defects")
+    return common.SOME_FAILED if done.failed or done.left_out or defects else common.DONE
+
+
+def _tell(done: Done) -> None:
+    """What went wrong, part by part."""
     told = [f"{part}: {reason}" for part, reason in done.failed.items()]
     told += [f"{part}: {reason}" for part, reasons in done.told.items() for reason in reasons]
     for sentence in told[:_TOLD]:
         common.warn(sentence)
     if len(told) > _TOLD:
         common.warn(f"and {len(told) - _TOLD} more like these")
-    defects = 0
-    for defects, problem in enumerate(validate_records(output), 1):
-        if defects <= _TOLD:
-            common.warn(str(problem))
+
+
+def _troubles(done: Done) -> str:
+    """In how many parts something went wrong."""
     failed = f", {len(done.failed)} of {done.units} parts failed" if done.failed else ""
-    print(f"{output}: {done.records} records{failed}, {defects} defects")
-    return common.SOME_FAILED if done.failed or defects else common.DONE
+    return failed + (f", in {done.left_out} parts something was left out" if done.left_out else "")
+
+
+@app.command("shard")
+def shard(
+    file: records.File,
+    output: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the shards.", show_default=False)],
+    images: records.Images = None,
+    form: Annotated[str, typer.Option("--format", metavar="webdataset|parquet", help="Tar files, or Parquet.")] = (
+        "webdataset"),
+    size: Annotated[int, typer.Option("--shard-size", metavar="N", help="So many clips in a shard.")] = 256,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another one gives another order of clips.")] = 0,
+    workers: common.Workers = 1, quiet: common.Quiet = False,
+) -> int:  # fmt: skip
+    """Put records and their images into shards, to be trained on without random access.
+
+    A shard holds clips whole: the tracks over the same frames, or a chat, and their images, which are copied as they
+    are. A run that was stopped goes on when it is started again. The exit code is 1 if a clip was left out.
+
+    Example: elysium data shard tracks.jsonl shards --images frames --workers 2
+    """
+    from elysium.data.sharding import count_shards
+    from elysium.data.sharding import shard as run
+
+    common.at_least("--workers", workers)
+    common.at_least("--shard-size", size)
+    with counted("indexing", quiet) as report:
+        total = count_shards(file, size, report)
+    try:
+        with counted("shards", quiet, total) as report:
+            done = run(
+                file, output, images or file.parent, form=form, clips=size, seed=seed,  # type: ignore[arg-type]
+                workers=workers, report=report,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        common.warn("stopped; the same command goes on where it was")
+        raise
+    if done.resumed:
+        print(f"{done.resumed} shards were there from before")
+    _tell(done)
+    print(f"{output}: {done.lines} shards{_troubles(done)}")
+    return common.SOME_FAILED if done.failed or done.left_out else common.DONE
 
 
 for command in (records.validate, records.stats, records.show, records.split, records.merge, records.frames):

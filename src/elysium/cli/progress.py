@@ -41,15 +41,24 @@ def frame_progress(label: str, *, quiet: bool = False) -> Iterator[Report | None
 
 
 @contextmanager
-def counted(label: str, quiet: bool = False) -> Iterator[Callable[[int], None] | None]:
-    """Yield what is told how many things are done, of which nobody knows how many there are; None when `quiet`."""
+def counted(label: str, quiet: bool = False, total: int | None = None) -> Iterator[Callable[[int], None] | None]:
+    """Yield what is told how many things are done, of ``total`` if that is known; None when `quiet`."""
     if quiet:
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as line:
-        task = line.add_task(label, total=None)
+    unknown = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn())
+    known = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*(unknown if total is None else known), console=Console(stderr=True)) as line:
+        task = line.add_task(label, total=total)
         yield lambda done: line.update(task, completed=done)

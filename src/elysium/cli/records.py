@@ -45,7 +45,7 @@ def validate(
     if fix is not None:
         check_target(fix, file)
     with counted("checking", quiet) as report:
-        found = run(file, images, fix=fix, workers=workers, on_problem=print, report=report)
+        found = run(file, images, fix=fix, workers=workers, on_problem=common.print_while_read, report=report)
     kinds = ", ".join(f"{name} {count}" for name, count in found.kinds.most_common())
     print(f"{file}: {found.records} records, {found.defective} with defects{f' ({kinds})' if kinds else ''}")
     if fix is not None:

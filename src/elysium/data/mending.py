@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from elysium.data.records.checks import box_space, defects
+from elysium.data.records.checks import box_space, defects, is_track
 from elysium.data.records.model import Record, Size, to_line
 
 _BESIDE_FRAMES = ("frames", "box", "absent", "times_s")
@@ -34,7 +34,7 @@ def mended(value: Any, needs_it: bool, size_of: SizeOf | None) -> str | None:
         new, stated = dict(value), _size(value.get("frame_size"))
         if size_of is not None and not _keep_whole_images(new, size_of):
             return None
-        if "vqa" not in new and not _mend_boxes(new, stated):
+        if is_track(new) and not _mend_boxes(new, stated):
             return None
         return None if defects(new) else Record.model_validate(new).to_json()
     except ValueError:  # NaN in what is not looked at here

@@ -21,7 +21,7 @@ KEYS = ("vid", "frames", "source")
 
 
 def split(path: Path, parts: Mapping[str, float], output: Path, *, seed: int = 0, by: str = "vid") -> dict[str, int]:
-    """Deal the records of a file out to ``<output>/<stem>-<part>.jsonl``; returns how many each part has.
+    """Deal the records of a file out to ``<output>/<name>-<part>.jsonl``; returns how many each part has.
 
     Where a record goes depends on ``seed`` and on what stands under ``by`` ("vid"; "frames": the folder of the first;
     "source") alone: more records, or another order, do not move it.
@@ -40,13 +40,23 @@ def split(path: Path, parts: Mapping[str, float], output: Path, *, seed: int = 0
     with ExitStack() as stack:
         files = {}
         for name in parts:
-            temporary = stack.enter_context(atomic_path(output / f"{path.name.split('.')[0]}-{name}.jsonl"))
+            temporary = stack.enter_context(atomic_path(output / f"{stem(path)}-{name}.jsonl"))
             files[name] = stack.enter_context(temporary.open("w", encoding="utf-8"))
         for value in values(path):
             name = _part(_key(value, by), parts, seed)
             files[name].write(to_line(value) + "\n")
             counts[name] += 1
     return counts
+
+
+def stem(path: Path) -> str:
+    """The name of a file of records without what says its form.
+
+    >>> stem(Path("a.v1.jsonl.gz")), stem(Path("a.v2.json")), stem(Path("a.v3"))
+    ('a.v1', 'a.v2', 'a.v3')
+    """
+    name = path.name.removesuffix(".gz")
+    return next((name.removesuffix(end) for end in (".jsonl", ".json") if name.endswith(end)), name)
 
 
 def _key(value: dict[str, Any], by: str) -> str:
@@ -86,7 +96,7 @@ def merge(paths: Sequence[Path], output: Path, folders: Sequence[str] = ()) -> i
             for value in values(path):
                 value["frames"] = [prefix + name for name in value["frames"]]
                 if hash(str(value["id"])) in seen:
-                    value["id"] = f"{prefix or path.name.split('.')[0] + '/'}{value['id']}"
+                    value["id"] = f"{prefix or stem(path) + '/'}{value['id']}"
                 if hash(str(value["id"])) in mine or hash(str(value["id"])) in seen:
                     raise InputError(f"{path}: the id {value['id']!r} occurs twice", "Give each record its own.")
                 mine.add(hash(str(value["id"])))

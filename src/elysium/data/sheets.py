@@ -79,9 +79,9 @@ def drawn(record: Record, place: int, images: ImageFolder) -> ImageArray:
 
 
 def words(record: Record) -> str:
-    """The description, or the first question and answer of a chat."""
+    """The description, the first question and answer of a chat, or the caption."""
     if record.vqa is None:
-        return record.object_description
+        return record.object_description or record.caption or ""
     return " → ".join(without_frame_marks(turn.value) for turn in record.vqa[:2])
 
 

@@ -22,10 +22,12 @@ _BINS = 40
 class Statistics:
     """Of tracks: their frames, box sizes (square root of the area of the box as a share of the frame's), motion (how
     far the middle goes from one frame to the next, in box sizes, the mean of a track), absences; of words: how many a
-    description has, and what is described; of chats: their rounds."""
+    description has, and what is described; of chats: their rounds; and how many records have a caption."""
 
     tracks: int = 0
     chats: int = 0
+    others: int = 0  # captions alone
+    captions: int = 0
     videos: set[int] = field(default_factory=set)
     frames: Counter[int] = field(default_factory=Counter)
     sizes: Counter[int] = field(default_factory=Counter)
@@ -41,9 +43,13 @@ class Statistics:
         """Count one more record."""
         self.sources[record.source] += 1
         self.videos.add(hash((record.source, record.vid)))
+        self.captions += record.caption is not None
         if record.vqa is not None:
             self.chats += 1
             self.rounds[sum(turn.from_ not in ("gpt", "assistant", "system") for turn in record.vqa)] += 1
+            return
+        if record.box is None:
+            self.others += 1
             return
         self.tracks += 1
         self.frames[len(record.frames)] += 1
@@ -62,7 +68,8 @@ class Statistics:
     def summary(self) -> dict[str, Any]:
         """The figures: counts, and medians."""
         figures: dict[str, Any] = {
-            "records": self.tracks + self.chats, "tracks": self.tracks, "chats": self.chats,
+            "records": self.tracks + self.chats + self.others, "tracks": self.tracks, "chats": self.chats,
+            "captions": self.captions,
             "videos": len(self.videos), "boxes": self.boxes, "absences": self.absences,
             "classes": len(self.classes), "sources": dict(self.sources.most_common()),
         }  # fmt: skip
@@ -83,7 +90,7 @@ def statistics(records: Iterable[Record]) -> Statistics:
     found = Statistics()
     for record in records:
         found.add(record)
-    if not found.tracks + found.chats:
+    if not found.tracks + found.chats + found.others:
         raise InputError("There is no record to count", "Give a file with at least one.")
     return found
 

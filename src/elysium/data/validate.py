@@ -17,7 +17,7 @@ from PIL import Image
 
 from elysium.data.mending import mended
 from elysium.data.records import Problem
-from elysium.data.records.checks import defects
+from elysium.data.records.checks import defects, is_track
 from elysium.data.records.images import ImageFolder
 from elysium.data.records.model import Size
 from elysium.data.records.streaming import Item, stream
@@ -151,11 +151,11 @@ def _further(value: Any, images: Path | None) -> Iterator[tuple[str, str, bool]]
     if not isinstance(value, dict) or not isinstance(frames := value.get("frames"), list):
         return
     words = (value.get("object_description"), value.get("object_class"))
-    if "vqa" not in value and not any(isinstance(text, str) and text.strip() for text in words):
+    if is_track(value) and not any(isinstance(text, str) and text.strip() for text in words):
         yield "object_description", "is empty, and so is object_class", False
     for place, name in enumerate(frames if images is not None else ()):
         if isinstance(name, str) and image_size(str(images), name) is None:
-            there = images is not None and _folder(str(images)).find(name) is not None
+            there = images is not None and name in _folder(str(images))
             yield f"frames[{place}]", f"{name!r} {'is broken' if there else 'is not there'}", False
 
 

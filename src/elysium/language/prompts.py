@@ -39,6 +39,7 @@ class Task(str, Enum):
     REC = "REC"
     REG = "REG"
     VIDEO_QA = "VIDEO_QA"
+    CAPTION = "CAPTION"
 
     @property
     def needs_box(self) -> bool:
@@ -75,6 +76,7 @@ EVALUATION_QUESTIONS = {
     Task.REC: "Please find {expression} and provide the detailed coordinates.",
     Task.REG: "Please provide a short description of the object with coordinates {box}.",
     Task.VIDEO_QA: "{question}",
+    Task.CAPTION: "Please provide a short caption.",
 }
 
 # What `track` asks: an expression already has its article ("the person in red"), so RSOT takes the question

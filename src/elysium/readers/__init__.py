@@ -6,7 +6,7 @@ What arrives while it is read (webcams, streams, pipes) is in elysium.live.
 
 from elysium.readers.arrays import ArrayReader
 from elysium.readers.base import CODEC_THREADS, DEFAULT_FPS, ImageArray, RawFrame, Reader, missing
-from elysium.readers.images import AnimationReader, ImageReader, image_size, is_animated, read_image
+from elysium.readers.images import AnimationReader, ImageReader, image_size, is_animated, read_image, read_picture
 from elysium.readers.videos import VideoReader
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "is_animated",
     "missing",
     "read_image",
+    "read_picture",
 ]

@@ -146,17 +146,28 @@ def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None) -> Im
 
     ``data``: its contents, where they are not to be read from ``path``, which then only names it.
     """
+    return np.array(read_picture(path, data))
+
+
+def read_picture(path: str | os.PathLike[str], data: BinaryIO | None = None) -> Image.Image:
+    """The same as an image of Pillow, for those who go on with it there."""
     try:
         with Image.open(path if data is None else data) as opened:
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            return _rgb(ImageOps.exif_transpose(opened))
     except _IMAGE_ERRORS as error:
         raise _image_error(Path(path), error, held=data is not None) from error
 
 
 def _to_rgb(image: Any) -> ImageArray:
+    return np.array(_rgb(image))
+
+
+def _rgb(image: Any) -> Image.Image:
+    """The image in RGB, which may be the same one."""
     if image.mode.startswith("I"):  # 16 bit grey: Pillow would clip instead of scale
         grey = ((np.asarray(image).astype(np.int64).clip(0, 65535) + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
     if image.mode == "P":  # straight to RGB, Pillow warns about transparent colours of a palette
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    picture: Image.Image = image if image.mode == "RGB" else image.convert("RGB")
+    return picture

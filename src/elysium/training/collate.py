@@ -77,7 +77,7 @@ class Collator:
         IGNORED.
 
         A packed ``attention_mask`` is (B, 1, L, L), true where a token sees another. ``ids``, ``dropped_frames``,
-        ``dropped_rounds`` and ``skipped`` are what samples say of themselves, in lists.
+        ``dropped_rounds``, ``skipped`` and ``bookmarks`` are what samples say of themselves, in lists.
         """
         groups = grouped(samples) if self.packing else [[sample] for sample in samples]
         k = self._draw_k(samples[0])
@@ -87,6 +87,7 @@ class Collator:
             "ids": [s.id for s in samples], "skipped": [told for s in samples for told in s.skipped],
             "dropped_frames": [s.dropped_frames for s in samples],
             "dropped_rounds": [s.dropped_rounds for s in samples],
+            "bookmarks": [s.bookmark for s in samples if s.bookmark],
         }  # fmt: skip
         if any(len(s.boxes) for s in samples):
             batch |= self._frames(groups) | self._regions(groups)

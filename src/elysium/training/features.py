@@ -25,14 +25,14 @@ from elysium.data.synth import ClipGenerator, SynthClip
 from elysium.errors import InputError
 from elysium.files import atomic_path, atomic_write_text, ensure_folder
 from elysium.model import ElysiumForConditionalGeneration, ElysiumImageProcessor
-from elysium.training.sources import ClipLabels, ObjectLabel
+from elysium.training.sources import AtHand, ClipLabels, ObjectLabel
 
 SHARD_CLIPS = 100
 MADE_BY = "made_by.json"
 _ENCODE_BATCH = 8  # measured: the fastest batch for a small convolutional tower on two cores
 
 
-class FeatureCache:
+class FeatureCache(AtHand):
     """Features (T, D) float16, or pixels (T, S, S, 3) uint8, and labels of clips 0..len-1, read from shards by memory
     mapping."""
 

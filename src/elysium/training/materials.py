@@ -5,19 +5,21 @@ Knows: which caches a configuration asks for, how sources are mixed. Does not kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import cv2
 from transformers import TrainingArguments
 
-from elysium.config import DataSection, Phase, TrainConfig
+from elysium.config import DataSection, Phase, SourceSection, TrainConfig
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.errors import InputError
+from elysium.training.dealing import Deal, Mixture
 from elysium.training.features import Encode, FeatureCache, render_cache
 from elysium.training.samples import MixedSamples, Sample, SampleDataset
 from elysium.training.sources import Clips, ObjectLabel, RecordClips
+from elysium.training.streams import ShardClips
 
 Split = Literal["train", "val"]
 VAL_SAMPLES = 640
@@ -32,7 +34,7 @@ class Materials:
     train: FeatureCache | None
     val: FeatureCache | None
     stills: FeatureCache | None
-    records: tuple[RecordClips, ...] = field(default=())
+    records: tuple[RecordClips | ShardClips, ...] = field(default=())
 
     def things(self) -> Iterator[ObjectLabel]:
         """Every object to train on."""
@@ -52,17 +54,33 @@ class Materials:
                 )
 
     def num_clips(self) -> int:
-        """How many clips and chats there are to train on."""
-        return sum(len(clips) for clips in (self.train, self.stills, *self.records) if clips is not None)
+        """How many clips and chats there are to train on, without those of shards: nobody knows before they are
+        read."""
+        at_hand = (clips for clips in (self.train, self.stills, *self.records) if not isinstance(clips, ShardClips))
+        return sum(len(clips) for clips in at_hand if clips is not None)
+
+    def read_from(self, bookmarks: Iterable[str]) -> None:
+        """Read shards on from where an earlier run was, see :mod:`elysium.training.streams`."""
+        marks = list(bookmarks)
+        for clips in self.records:
+            if isinstance(clips, ShardClips):
+                clips.read_from(marks)
 
 
-def read_sources(data: DataSection, size_px: int) -> tuple[RecordClips, ...]:
+def read_sources(data: DataSection, size_px: int) -> tuple[RecordClips | ShardClips, ...]:
     """The records of every source, to be shown ``size_px`` wide and high."""
-    return tuple(RecordClips(source.annotations, source.images, size_px) for source in data.sources)
+    return tuple(_read_source(source, size_px, number) for number, source in enumerate(data.sources))
+
+
+def _read_source(source: SourceSection, size_px: int, number: int) -> RecordClips | ShardClips:
+    if source.shards is not None:
+        return ShardClips(source.shards, size_px, source.window, number)
+    assert source.annotations is not None and source.images is not None  # the configuration has made sure
+    return RecordClips(source.annotations, source.images, size_px)
 
 
 def gather(
-    config: TrainConfig, records: tuple[RecordClips, ...], size_px: int, encode: Encode, validates: bool
+    config: TrainConfig, records: tuple[RecordClips | ShardClips, ...], size_px: int, encode: Encode, validates: bool
 ) -> Materials:
     """Render the clips that are missing, frames ``size_px`` wide and high, and put them beside the records.
 
@@ -100,25 +118,27 @@ def training_samples(
     """The training samples in the curriculum's order, as many as ``arguments.max_steps`` take on all processes."""
     micro = arguments.per_device_train_batch_size
     count = arguments.max_steps * micro * arguments.gradient_accumulation_steps * arguments.world_size
+    lanes = arguments.world_size * max(1, arguments.dataloader_num_workers)
+    shared = [] if materials.train is None else [config.data.synth_weight]
+    mixture = Mixture((*shared, *(source.weight for source in config.data.sources)), config.seed)
 
     def samples(
-        clips: Clips, asked: DataSection, stills: FeatureCache | None = None, frames: int | None = None
+        number: int, clips: Clips, asked: DataSection, stills: FeatureCache | None = None, frames: int | None = None
     ) -> SampleDataset:
         phases = config.phases if frames is None else (Phase(until=1.0, frames=frames),)
+        deal = None
+        if isinstance(clips, ShardClips):
+            clips.lanes, deal = lanes, Deal(mixture, number, lanes)
         return SampleDataset(
-            clips, count, micro, phases, asked, config.seed, stills, region_mark=region_mark, fits=fits
+            clips, count, micro, phases, asked, config.seed, stills, region_mark=region_mark, fits=fits, deal=deal
         )
 
-    parts: list[SampleDataset] = []
-    weights: list[float] = []
-    if materials.train is not None:
-        parts.append(samples(materials.train, config.data, materials.stills))
-        weights.append(config.data.synth_weight)
+    parts = [] if materials.train is None else [samples(0, materials.train, config.data, materials.stills)]
     for source, clips in zip(config.data.sources, materials.records, strict=True):
         tasks = source.tasks or ({"VIDEO_QA": 1.0} if clips.only_chats else config.data.tasks)
-        parts.append(samples(clips, config.data.model_copy(update={"tasks": tasks}), frames=source.frames))
-        weights.append(source.weight)
-    return parts[0] if len(parts) == 1 else MixedSamples(parts, weights, config.seed)
+        asked = config.data.model_copy(update={"tasks": tasks})
+        parts.append(samples(len(parts), clips, asked, frames=source.frames))
+    return parts[0] if len(parts) == 1 else MixedSamples(parts, mixture)
 
 
 def validation_sets(config: TrainConfig, cache: FeatureCache | None, region_mark: bool) -> dict[str, SampleDataset]:

@@ -92,6 +92,8 @@ def run_stage(config: TrainConfig, arguments: TrainingArguments) -> Path:
         in_full_precision(model)
     with counted_as_adapted(model, config):
         trainer = build_trainer(config, arguments, (model, processor), materials)
+    if last:
+        materials.read_from(trainer.bookmarks_of(last))
     train(trainer, config, last)
     return save(trainer, config, merge, processor)
 
@@ -151,15 +153,20 @@ def training_arguments(config: TrainConfig) -> TrainingArguments:
     report = "tensorboard" if is_tensorboard_available() else "none"
     options = {"report_to": report, "remove_unused_columns": False, "use_cpu": not torch.cuda.is_available(),
                "dataloader_num_workers": 0, "seed": config.seed, "max_grad_norm": 1.0, **config.trainer}  # fmt: skip
-    if options.get("max_steps", -1) < 1 and not ("num_train_epochs" in options and not config.data.uses_synth):
+    counted = not (config.data.uses_synth or any(source.shards for source in config.data.sources))
+    if options.get("max_steps", -1) < 1 and not ("num_train_epochs" in options and counted):
         raise InputError(
-            "trainer.max_steps is missing", "The curriculum needs the number of steps (or, for records alone, epochs)"
+            "trainer.max_steps is missing",
+            "The curriculum needs the number of steps (or, for records that are not in shards, epochs)",
         )
     try:
         arguments = TrainingArguments(output_dir=str(config.output_dir), **options)
     except (TypeError, ValueError, ImportError) as error:
         told = str(error).replace("TrainingArguments.__init__() got an", "an").split("\n")[0]
         raise InputError(f"trainer: {told}", "Its keys are those of transformers' TrainingArguments") from error
+    dealing = arguments.accelerator_config
+    if any(source.shards for source in config.data.sources) and (dealing.split_batches or dealing.dispatch_batches):
+        raise InputError("trainer.accelerator_config deals batches out in another way than shards are", "Leave it out")
     if arguments.n_gpu > 1:
         raise InputError(
             f"There are {arguments.n_gpu} GPUs for one process",

@@ -1,21 +1,20 @@
 """From clips to training samples: which frames, which object, which task, which words.
 
-Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers, and all
-samples of a batch have the same number of frames and answers of one kind, so padding stays small. Neighbouring samples
-are questions about the same frames, which then are looked at once.
+Knows: tasks, prompts, quantised boxes. Sample ``i`` depends on (seed, i) alone, whatever the workers (of clips that can
+only be read on, on the number of readers too), and all samples of a batch have the same number of frames and answers of
+one kind, so padding stays small. Neighbouring samples are questions about the same frames, which then are looked at
+once.
 Does not know: tokens, tensors on devices, losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
 from elysium.config import DataSection, Phase
@@ -24,11 +23,13 @@ from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import SYSTEM_SENTENCE, Task, answer_text, build_prompt, build_question
 from elysium.sampling import draw_frames, spread_frames
+from elysium.training.dealing import Deal, Group, Mixture, weighted
 from elysium.training.sources import ClipLabels, Clips, Frames, ObjectLabel
 
 Kind = Literal["image", "boxes", "words"]
 """What a batch asks for: boxes or words about single pictures, boxes in clips, words about clips."""
 _IMAGE_TASKS = (Task.REC, Task.REG)
+_EITHER = (Task.VIDEO_QA, Task.CAPTION)  # about pictures, or clips
 _TRIES = 8  # objects of a clip that are tried before the group goes to another clip
 _MOST_TRIES = 2000  # draws after which a source is taken to hold nothing for its tasks
 _MOST_SKIPPED = 100  # clips in a row that cannot be read or are too long
@@ -45,7 +46,8 @@ class Sample:
     its box in the first frame or a part of that. ``id`` says where it comes from, ``labelled`` whether it is known what
     lies where. ``later``: prompt and answer of further rounds of a chat. ``dropped_frames``, ``dropped_rounds``: how
     many it lost because the sequence would have been too long, ``skipped``: clips passed over on the way to it, which
-    could not be read or did not fit at all.
+    could not be read or did not fit at all. ``bookmark``: from where its clip can be read again, see
+    :mod:`elysium.training.streams`.
     """
 
     task: Task
@@ -66,6 +68,7 @@ class Sample:
     dropped_frames: int = 0
     dropped_rounds: int = 0
     skipped: tuple[str, ...] = ()
+    bookmark: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,25 +82,27 @@ class _Clip:
 
 @dataclass(frozen=True)
 class _Shown:
-    """One clip of a source."""
+    """One clip of a source, and what it is called in messages."""
 
     source: str
     number: int
+    name: str
     frames: Frames
 
     def clip(self, picked: NDArray[np.int64]) -> _Clip:
         """Its frames ``picked``, read."""
         keys = tuple((self.source, self.number, int(frame)) for frame in picked)
-        told = f"{self.source}[{self.number}] frames {picked.tolist()}"
+        told = f"{self.source}[{self.name}] frames {picked.tolist()}"
         return _Clip(np.asarray(self.frames[picked]), keys, told)
 
 
 @dataclass(frozen=True)
 class _Try:
-    """One attempt at sample ``index``: one of the ``tasks`` (with their weights) on ``num_frames``, of which only the
-    first ``most_frames`` are kept."""
+    """One attempt at sample ``index`` of a ``group``: one of the ``tasks`` (with their weights) on ``num_frames``, of
+    which only the first ``most_frames`` are kept."""
 
     index: int
+    group: Group
     attempt: int
     tasks: dict[Task, float]
     num_frames: int
@@ -105,12 +110,13 @@ class _Try:
 
 
 @dataclass
-class SampleDataset(Dataset[Sample]):
+class SampleDataset:
     """``num_samples`` samples drawn from clips under a curriculum of frame counts.
 
     ``asked`` says what is asked and how (``data`` of a configuration). ``stills``: single pictures; questions on single
     pictures are about them, or, without them, about frames of clips. ``fits``: whether a sample's sequence is short
-    enough; one that is too long loses rounds of its chat, then frames, from the end.
+    enough; one that is too long loses rounds of its chat, then frames, from the end. ``deal``: of clips that can only
+    be read on, who reads which; groups then end with their batch.
     """
 
     clips: Clips
@@ -122,6 +128,7 @@ class SampleDataset(Dataset[Sample]):
     stills: Clips | None = None
     region_mark: bool = True
     fits: Callable[[Sample], bool] | None = None
+    deal: Deal | None = None
     _kinds: dict[Kind, dict[Task, float]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,15 +141,25 @@ class SampleDataset(Dataset[Sample]):
         """Sample ``index``. Raises InputError when nothing can be drawn from the clips."""
         kind = self._kind(index // self.batch_size)
         num_frames = 1 if kind == "image" else self._frames(index)
-        skipped: list[str] = []
+        group = self._group(index)
+        skipped = [*self.clips.turn_to(group, self.seed)]
         for attempt in range(_MOST_TRIES):  # a few objects cannot serve every task (absent at first, no words)
-            sample = self._usable(_Try(index, attempt, self._kinds[kind], num_frames, num_frames), skipped)
+            sample = self._usable(_Try(index, group, attempt, self._kinds[kind], num_frames, num_frames), skipped)
             if sample is not None:
-                return replace(sample, index=index, skipped=tuple(skipped))
+                return replace(sample, index=index, skipped=tuple(skipped), bookmark=self.clips.bookmark)
             if len(skipped) >= _MOST_SKIPPED:
                 raise InputError(f"{self.clips.name}: {len(skipped)} clips in a row cannot be used. {skipped[-1]}", "")
         tasks = ", ".join(task.value for task in self._kinds[kind])
         raise InputError(f"{self.clips.name} holds nothing to ask {tasks} about", "Change its tasks, or its records")
+
+    def _group(self, index: int) -> Group:
+        if self.deal is None:
+            return Group(index // self.asked.group_size)
+        batch, place = divmod(index, self.batch_size)
+        groups = -(-self.batch_size // self.asked.group_size)
+        lane, before = self.deal(batch)
+        place //= self.asked.group_size
+        return Group(batch * groups + place, lane, before * groups + place)
 
     def _usable(self, trial: _Try, skipped: list[str]) -> Sample | None:
         """What the attempt gives, short enough; None, and a line in ``skipped`` if the clip is to blame."""
@@ -161,7 +178,7 @@ class SampleDataset(Dataset[Sample]):
     def _attempt(self, trial: _Try) -> Sample | None:
         """None if the object that is drawn cannot serve the task that is drawn."""
         own = (self.seed, trial.index, trial.attempt) if trial.attempt else (self.seed, trial.index)
-        shared = (self.seed, 2, trial.index // self.asked.group_size, trial.attempt // _TRIES)
+        shared = (self.seed, 2, trial.group.number, trial.attempt // _TRIES)
         rng, group_rng = np.random.default_rng(own), np.random.default_rng(shared)
         task = list(trial.tasks)[weighted(group_rng, trial.tasks.values())]
         return self._draw(rng, group_rng, trial, task)
@@ -199,12 +216,13 @@ class SampleDataset(Dataset[Sample]):
         """A sample about the clip and the frames that ``group_rng`` gives to the whole group, and what ``rng``
         draws."""
         clips = self.stills if self.stills is not None and trial.num_frames == 1 else self.clips
-        group = trial.index // self.asked.group_size
-        number = int(group_rng.integers(len(clips)))
-        if trial.attempt < _TRIES:  # every clip once before any comes again
-            number = int(shuffled(len(clips), self.seed, group // len(clips))[group % len(clips)])
+        number = clips.another(group_rng)
+        if trial.attempt < _TRIES:
+            number = clips.own(trial.group, self.seed)
         frames, labels = clips[number]
-        shown = _Shown(clips.name, number, frames)
+        shown = _Shown(clips.name, number, labels.name or str(number), frames)
+        if task is Task.CAPTION:
+            return self._caption(rng, shown, labels.caption, trial) if labels.caption and len(frames) else None
         if labels.chat:  # its answers are words, as those of the batch must be
             return self._chat(shown, labels.chat, trial) if task is Task.VIDEO_QA else None
         from_start = task is Task.VIDEO_QA or (task.needs_expression and labels.words_at_start)
@@ -221,18 +239,32 @@ class SampleDataset(Dataset[Sample]):
             return self._question(rng, item, labels, boxes, shown.clip(picked))
         return self._build(rng, task, item, boxes, shown.clip(picked))
 
+    def _caption(self, rng: np.random.Generator, shown: _Shown, caption: str, trial: _Try) -> Sample:
+        """Words for all that is shown, in frames spread evenly over the clip."""
+        clip = shown.clip(spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames])
+        question = build_question(Task.CAPTION, rng=self._paraphrases(rng))
+        prompt, answer = build_prompt(Task.CAPTION, len(clip.keys), question), answer_text(Task.CAPTION, text=caption)
+        return Sample(
+            Task.CAPTION, prompt, answer, answer, clip.frames, nowhere(len(clip.keys)), None, question, clip.keys, (),
+            np.zeros(4, np.float32), clip.id, labelled=False,
+        )  # fmt: skip
+
+    def _paraphrases(self, rng: np.random.Generator) -> np.random.Generator | None:
+        """What draws one of the questions of a task, None for the fixed one."""
+        return rng if rng.random() < self.asked.paraphrase_share else None
+
     def _chat(self, shown: _Shown, chat: tuple[tuple[str, str], ...], trial: _Try) -> Sample:
         """All rounds of a chat, about frames spread evenly over the clip, or about no frame at all."""
         (question, answer), *later = chat
         picked = spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames]
         clip = shown.clip(picked)
-        nowhere = np.full((len(picked), 4), np.nan, np.float32)
         alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
         prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
         rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
         return Sample(
-            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, question if len(picked) else None,
-            clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False, later=rounds,
+            Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere(len(picked)), None,
+            question if len(picked) else None, clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False,
+            later=rounds,
         )  # fmt: skip
 
     def _question(
@@ -259,8 +291,7 @@ class SampleDataset(Dataset[Sample]):
             bins[0], box_text = prompted, ELYSIUM.format_box(prompted)
             region = prompted.astype(np.float64) / 100  # what inference will know
         question = build_question(
-            task, box_text=box_text, expression=expression, region_mark=self.region_mark,
-            rng=rng if rng.random() < self.asked.paraphrase_share else None,
+            task, box_text=box_text, expression=expression, region_mark=self.region_mark, rng=self._paraphrases(rng),
         )  # fmt: skip
         answer = heard = answer_text(task, boxes=bins if task.answers_boxes else None, text=item.description)
         if task.answers_boxes:
@@ -297,26 +328,23 @@ class SampleDataset(Dataset[Sample]):
         return moved if (moved[2:] - moved[:2] > 0.01).all() else exact
 
 
-class MixedSamples(Dataset[Sample]):
-    """Batches of several datasets of equal length and batch size in turn, each drawn by its weight."""
+class MixedSamples:
+    """Batches of several datasets of equal length and batch size in turn."""
 
-    def __init__(self, parts: Sequence[SampleDataset], weights: Sequence[float], seed: int) -> None:
-        self.parts, self.seed = parts, seed
-        self.shares = np.array(weights) / sum(weights)
+    def __init__(self, parts: Sequence[SampleDataset], mixture: Mixture) -> None:
+        self.parts, self.mixture = parts, mixture
 
     def __len__(self) -> int:
         return len(self.parts[0])
 
     def __getitem__(self, index: int) -> Sample:
-        batch = index // self.parts[0].batch_size
-        part = np.random.default_rng((self.seed, 3, batch)).choice(len(self.parts), p=self.shares)
-        return self.parts[int(part)][index]
+        return self.parts[self.mixture.source_of(index // self.parts[0].batch_size)][index]
 
 
 def by_kind(asked: DataSection) -> dict[Kind, dict[Task, float]]:
     """The tasks with their weights, by what makes sequences alike in length; no kind without weight."""
     tasks = {Task(name): weight for name, weight in asked.tasks.items()}
-    shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), Task.VIDEO_QA: asked.image_questions}
+    shares = {**dict.fromkeys(_IMAGE_TASKS, 1.0), **dict.fromkeys(_EITHER, asked.image_questions)}
     image = {task: weight * shares.get(task, 0.0) for task, weight in tasks.items()}
     clip = {task: weight - image[task] for task, weight in tasks.items()}
     kinds: dict[Kind, dict[Task, float]] = {
@@ -328,16 +356,9 @@ def by_kind(asked: DataSection) -> dict[Kind, dict[Task, float]]:
     return {kind: weights for kind, weights in kept.items() if weights}
 
 
-def weighted(rng: np.random.Generator, weights: Iterable[float]) -> int:
-    """A place drawn by weight."""
-    shares = np.array(list(weights))
-    return int(rng.choice(len(shares), p=shares / shares.sum()))
-
-
-@lru_cache(maxsize=8)
-def shuffled(count: int, seed: int, turn: int) -> NDArray[np.int64]:
-    """0..count-1 in the order of the ``turn``-th time through them."""
-    return np.random.default_rng((seed, 6, turn)).permutation(count)
+def nowhere(num_frames: int) -> NDArray[np.float32]:
+    """(n, 4) NaN: it is not known where anything is."""
+    return np.full((num_frames, 4), np.nan, np.float32)
 
 
 def names(item: ObjectLabel) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ from elysium.boxes import quantize
 from elysium.data.records import Box, Record
 from elysium.data.records.chats import rounds
 from elysium.data.records.images import FIRST_RECORDS, ImageFolder, check_images
-from elysium.data.records.index import RecordFile
+from elysium.data.records.index import RecordFile, clips_of
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
+from elysium.training.dealing import Group, shuffled
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class ObjectLabel:
 class ClipLabels:
     """What is known of one clip: its objects, or a ``chat`` about it, question and answer of each round.
 
-    ``words_at_start``: expressions are true of the first frame, and perhaps of no other.
+    ``words_at_start``: expressions are true of the first frame, and perhaps of no other. ``caption``: words for all of
+    it. ``name``: what it is called in messages, its number by default.
     """
 
     objects: tuple[ObjectLabel, ...] = ()
     chat: tuple[tuple[str, str], ...] = ()
     words_at_start: bool = True
+    caption: str = ""
+    name: str = ""
 
 
 class Frames(Protocol):
@@ -57,20 +61,61 @@ class Frames(Protocol):
 
 
 class Clips(Protocol):
-    """Clips by number, and a name for messages."""
+    """Clips by number, and a name for messages. :class:`AtHand` has those that can be had in any order,
+    :mod:`elysium.training.streams` those that can only be read on."""
 
     @property
     def name(self) -> str: ...
 
-    def __len__(self) -> int: ...
+    @property
+    def bookmark(self) -> str:
+        """From where the clips that are at hand now can be read again; empty if they always are."""
+
+    def turn_to(self, group: Group, seed: int) -> Sequence[str]:
+        """Have the clip of a group at hand; says what could not be read on the way. Raises InputError if nothing can
+        be."""
+
+    def own(self, group: Group, seed: int) -> int:
+        """The number of the clip of a group that was turned to: every clip once before any comes again."""
+
+    def another(self, rng: np.random.Generator) -> int:
+        """The number of any clip that is at hand."""
 
     def __getitem__(self, number: int) -> tuple[Frames, ClipLabels]: ...
+
+
+class AtHand:
+    """Clips of which each can be had at any time."""
+
+    bookmark = ""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def turn_to(self, group: Group, seed: int) -> Sequence[str]:
+        return ()
+
+    def own(self, group: Group, seed: int) -> int:
+        turn, place = divmod(group.number, len(self))
+        return int(shuffled(len(self), seed, turn)[place])
+
+    def another(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(len(self)))
+
+
+class Images(Protocol):
+    """Images by name."""
+
+    def __hash__(self) -> int: ...
+
+    def picture(self, name: str) -> Image.Image:
+        """RGB, upright. Raises SourceError for one that is missing or broken."""
 
 
 class ImageFrames:
     """Frames in image files, scaled to ``size_px`` squares as the model's processor would."""
 
-    def __init__(self, images: ImageFolder, names: Sequence[str], size_px: int) -> None:
+    def __init__(self, images: Images, names: Sequence[str], size_px: int) -> None:
         self.images, self.names, self.size_px = images, names, size_px
 
     def __len__(self) -> int:
@@ -83,12 +128,11 @@ class ImageFrames:
 
 
 @lru_cache(maxsize=64)  # neighbouring samples ask about the same frames
-def _read(images: ImageFolder, name: str, size_px: int) -> NDArray[np.uint8]:
-    image = Image.fromarray(images.read(name))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
+def _read(images: Images, name: str, size_px: int) -> NDArray[np.uint8]:
+    return np.asarray(images.picture(name).resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-class RecordClips:
+class RecordClips(AtHand):
     """The clips of a file of records, read when they are asked for.
 
     Tracks over the same frames are objects of one clip; every chat is a clip of its own.
@@ -128,7 +172,7 @@ class RecordClips:
     def _read(self, number: int) -> tuple[ImageFrames, ClipLabels]:
         try:
             records = [self.records[place] for place in self._order[self._starts[number] : self._starts[number + 1]]]
-            labels = _labels(records)
+            labels = labels_of(records)
         except InputError as error:
             raise SourceError(str(error)) from error
         return ImageFrames(self.images, records[0].frames, self.size_px), labels
@@ -136,26 +180,15 @@ class RecordClips:
     def objects(self) -> Iterator[ObjectLabel]:
         """Every object of the tracks. Raises InputError for a defective record."""
         for place in np.flatnonzero(~self.records.is_chat):
-            yield _object(self.records[place])
+            yield from labels_of([self.records[place]]).objects
 
 
-def clips_of(groups: NDArray[np.int64], is_chat: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which records make up which clip: record numbers in the order of clips, (N,), and where each clip begins in them
-    and the last one ends, (C + 1,). Tracks of one group are a clip, and so is each chat; clips of tracks come first,
-    each kind in the order of the file."""
-    tracks, chats = np.flatnonzero(~is_chat), np.flatnonzero(is_chat)
-    _, first, which = np.unique(groups[tracks], return_index=True, return_inverse=True)
-    by_appearance = np.argsort(np.argsort(first))[which]  # numbers of clips in the order in which they begin
-    order = np.argsort(by_appearance, kind="stable")
-    sizes = np.concatenate([np.bincount(by_appearance, minlength=len(first)), np.ones(len(chats), np.int64)])
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return np.concatenate([tracks[order], chats]), starts
-
-
-def _labels(records: Sequence[Record]) -> ClipLabels:
-    if records[0].vqa is not None:
-        return ClipLabels(chat=rounds(records[0], _box_text), words_at_start=False)
-    return ClipLabels(tuple(_object(record) for record in records), words_at_start=False)
+def labels_of(records: Sequence[Record], name: str = "") -> ClipLabels:
+    """Of the tracks over the same frames, or of one chat. Raises InputError for a chat that is none."""
+    caption = next((record.caption for record in records if record.caption), "")
+    chat = () if records[0].vqa is None else rounds(records[0], _box_text)
+    objects = tuple(_object(record) for record in records if record.vqa is None and record.box is not None)
+    return ClipLabels(objects, chat, words_at_start=False, caption=caption, name=name)
 
 
 def _box_text(box: Box) -> str:

@@ -45,8 +45,9 @@ from elysium.training.validation import Validation
 BAD_BATCH = "bad_batch.json"
 TRAINED = "trained.safetensors"
 STAGING = "saving"
+BOOKMARKS = "bookmarks_{rank}.json"
 _MOST_REASONS = 1000  # for skipped clips, that are told apart
-_ABOUT = ("ids", "dropped_frames", "dropped_rounds", "skipped", "counts")
+_ABOUT = ("ids", "dropped_frames", "dropped_rounds", "skipped", "bookmarks", "counts")
 _TARGETS = ("labels", "number_values", "gate_targets", "gate_boxes", "name_labels")
 
 
@@ -65,6 +66,7 @@ class ElysiumTrainer(Trainer):
         self.loss_is_scaled_for_ga = True  # by the shares of micro-batches
         self.told: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self._bookmarks: dict[tuple[int, int], str] = {}  # the latest of each lane of each source
         self._sums: dict[str, tuple[Tensor | float, Tensor | float]] = {}
         self._staging: str | None = None
         self._scored: int | None = None  # the step of the last validation: the last step would have two
@@ -113,6 +115,9 @@ class ElysiumTrainer(Trainer):
             if batch is None:
                 break
             self._count_troubles(batch)
+            for mark in batch["bookmarks"][-1:]:  # a batch is of one source and of one lane
+                told = json.loads(mark)
+                self._bookmarks[told["source"], told["lane"]] = mark
             batches.append({**batch, "counts": part_counts(batch)})
         if not batches:
             return batches, None
@@ -252,6 +257,13 @@ class ElysiumTrainer(Trainer):
         if left:
             raise TrainingError(f"{resume_from_checkpoint} has weights that the model has not: {left[:3]} ...")
 
+    def bookmarks_of(self, checkpoint: str) -> list[str]:
+        """Where this process was in its shards when a checkpoint was written."""
+        path = Path(checkpoint) / BOOKMARKS.format(rank=self.args.process_index)
+        marks: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        self._bookmarks = {(told["source"], told["lane"]): mark for mark in marks for told in [json.loads(mark)]}
+        return marks
+
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)
 
@@ -265,6 +277,9 @@ class ElysiumTrainer(Trainer):
                 shutil.rmtree(home / STAGING, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
+            if self._bookmarks:
+                text = json.dumps(list(self._bookmarks.values()), indent=1) + "\n"
+                atomic_write_text(home / STAGING / name / BOOKMARKS.format(rank=self.args.process_index), text)
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()

@@ -42,7 +42,8 @@ class Vocabulary:
     def tokenizer_texts(self) -> list[str]:
         """Everything nano reads and writes: questions, the system sentence, the words of the clips."""
         fixed = [prompts.TRACKING_RSOT_QUESTION]
-        fixed += [q for task in prompts.Task for q in (*prompts.paraphrases(task), prompts.EVALUATION_QUESTIONS[task])]
+        tasks = [task for task in prompts.Task if task is not prompts.Task.CAPTION]  # which nano does not learn
+        fixed += [q for task in tasks for q in (*prompts.paraphrases(task), prompts.EVALUATION_QUESTIONS[task])]
         frames = prompts.frames_block(8).replace(prompts.MARK_IMAGE, "")
         words = [f" {word}" for text in self.texts.elements() for word in text.split()]
         return [*[*fixed, QUESTION_SAMPLES, prompts.SYSTEM_SENTENCE + "USER: " + frames, "ASSISTANT:"] * 200, *words]

@@ -1,6 +1,7 @@
 """What a converter is: labels in another form, cut into units that know nothing of each other, and records out of each.
 
-Knows: units, options, records. Does not know: which converters there are (`registry`), processes and files (`run`).
+Knows: units, options, records. Does not know: which converters there are (`registry`), processes and files
+(`elysium.data.units`).
 """
 
 from __future__ import annotations
@@ -8,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from elysium.data.records import Record
+from elysium.data.units import LeftOut as LeftOut  # converters take these from here
+from elysium.data.units import Unit as Unit
 from elysium.errors import InputError
-
-Unit: TypeAlias = tuple[str, Any]
-"""A name that no other unit of the source has, and what ``records`` needs to know besides (small, picklable)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Converter:
         units: the pieces of a source, in an order that never changes; told lazily. Raises SourceError for a source that
             is not there, InputError for one that is something else.
         records: the records of one piece, image paths relative to :func:`image_root`. Raises ElysiumError where it is
-            broken.
+            broken; warns with LeftOut of entries that no record can be made of.
         splits: the choices of ``Options.split``, the default first; none where there is nothing to choose.
         takes: the other options that it looks at, by their names.
     """

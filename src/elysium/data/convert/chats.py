@@ -5,7 +5,8 @@
     {"id": ..., "image": "coco/train2017/000000033471.jpg",
      "conversations": [{"from": "human", "value": "<image>\\nWhat ...?"}, {"from": "gpt", "value": "..."}, ...]}
 
-"image" is missing in chats about no image, and may be a list. Images are relative to the file's folder or to --images.
+"image" is missing in chats about no image, and may be a list. Images are relative to the file's folder or to --images,
+where they are files or members of tar files.
 Kept: the turns as they are, those of the system too. Dropped: other keys. An id that an earlier entry has becomes
 ``id#2`` and so on. An entry that no record can be made of is left out, which is told once for each part of the file:
 turns that are not question and answer in turn; not one ``<image>`` an image; a ``<box>``, which means something here; a
@@ -36,8 +37,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from elysium.data.convert.base import Converter, Options, Unit, image_root
-from elysium.data.convert.parts import image_size, images_in
+from elysium.data.convert.base import Converter, LeftOut, Options, Unit, image_root
+from elysium.data.convert.parts import has_image, image_size, images_in
 from elysium.data.frames import FRAMES_JSON, extract_frames
 from elysium.data.records import Record, Turn
 from elysium.data.records.checks import BOX_MARK
@@ -147,7 +148,7 @@ def _llava_entry(id: str, entry: dict[str, Any]) -> dict[str, Any]:
 def _check_images(root: Path, entries: list[dict[str, Any]]) -> None:
     """Raises SourceError if none of the first images is there."""
     names = [name for entry in entries for name in _names(entry["image"]) if isinstance(name, str)]
-    if names and not any((root / name).is_file() for name in names):
+    if names and not any(has_image(root, name) for name in names):
         raise SourceError(
             f"{root} holds none of the first images (looked for {names[0]!r})",
             "Name the folder that they are relative to with --images.",
@@ -174,8 +175,8 @@ def _llava_records(source: Path, unit: Unit, options: Options) -> Iterator[Recor
     if left_out:
         warnings.warn(
             f"{source}, entries {name}: {len(left_out)} of {len(entries)} left out, the first is {left_out[0]}",
-            stacklevel=2,
-        )
+            LeftOut, stacklevel=2,
+        )  # fmt: skip
 
 
 def _flaw(root: Path, entry: dict[str, Any]) -> str:
@@ -205,7 +206,7 @@ def _image_flaw(root: Path, entry: dict[str, Any], names: list[Any], text: str) 
             return f"its image is {name!r}, no path that stays in its folder"
         if names.count(name) > 1:
             return f"it names the image {name!r} twice"
-        if not (root / name).is_file():
+        if not has_image(root, name):
             return f"there is no image {str(root / name)!r}"
     return ""
 

@@ -15,8 +15,8 @@ boxes are left, top, right, bottom in 0..1 of the frame, from its upper left cor
 keys. Mended: boxes that stick out of the frame (cut off), inverted ones (corners sorted), those of which nothing is
 left (absent); an id that was there before gets the number of its record. Dropped, with a warning for each unit of 500:
 what nothing can be made of (not JSON, keys missing, not as many boxes as frames, pixels in place of 0..1), records
-whose frames repeat or leave the image folder, those without a box. ``--images`` may name the folder of the frames; the
-first one must be there then.
+whose frames repeat or leave the image folder, those without a box. ``--images`` may name the folder of the frames,
+which are files or members of tar files in it; the first one must be there then.
 
 Knows nothing about models.
 """
@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from elysium.data.convert.base import Converter, Options, Unit, image_root
-from elysium.data.convert.parts import image_files, image_size, in_frame, read_text, track_record
+from elysium.data.convert.base import Converter, LeftOut, Options, Unit, image_root
+from elysium.data.convert.parts import has_image, image_files, image_size, in_frame, read_text, track_record
 from elysium.data.frames import FRAMES_JSON
 from elysium.data.records import Record
 from elysium.data.records.checks import defects
@@ -180,7 +180,7 @@ def _unique(item: Item, seen: set[int]) -> Item:
 
 def _look_for_frame(value: Any, images: Path) -> None:
     frames = value.get("frames") if isinstance(value, dict) else None
-    if isinstance(frames, list) and frames and not (images / str(frames[0])).is_file():
+    if isinstance(frames, list) and frames and not has_image(images, str(frames[0])):
         raise SourceError(f"There is no image {str(images / str(frames[0]))!r}", "Check --images, or leave it out.")
 
 
@@ -193,7 +193,8 @@ def _mended_records(source: Path, unit: Unit, options: Options) -> Iterator[Reco
         else:
             yield found
     if left_out:
-        warnings.warn(f"{len(left_out)} of {len(unit[1])} records left out; the first: {left_out[0]}", stacklevel=2)
+        told = f"{len(left_out)} of {len(unit[1])} records left out; the first: {left_out[0]}"
+        warnings.warn(told, LeftOut, stacklevel=2)
 
 
 def _mended(item: Item, file: str) -> Record | Problem:

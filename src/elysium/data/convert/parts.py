@@ -6,6 +6,7 @@ Knows image files and text files; does not know any benchmark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from elysium.boxes import FloatArray
 from elysium.data.records import Record, Size
+from elysium.data.records.images import ImageFolder
 from elysium.errors import InputError, SourceError
 from elysium.video import image_size as image_size  # converters take it from here
 from elysium.video import natural_key
@@ -37,6 +39,17 @@ def images_in(folder: Path) -> list[Path]:
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
     found = (path for path in shown if path.suffix.lower() in _IMAGES)
     return sorted(found, key=lambda path: (natural_key(path), path.name))  # a1 and a01 tie
+
+
+def has_image(root: Path, name: str) -> bool:
+    """Whether the folder ``root`` has an image of that path, as a file or in a tar file. Raises SourceError, InputError
+    if there is no such folder, or it has a tar file that cannot be read."""
+    return name in _folder(root)
+
+
+@lru_cache(maxsize=4)
+def _folder(root: Path) -> ImageFolder:
+    return ImageFolder(root)
 
 
 def read_text(path: Path) -> str:

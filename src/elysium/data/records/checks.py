@@ -51,7 +51,8 @@ def _by_hand(value: Any, image_size: ImageSize | None) -> Iterator[Defect]:
         yield "", f"is {_kind(value)}, not an object", True
         return
     chat = "vqa" in value
-    for key in (*_ALWAYS, *(() if chat else _OF_A_TRACK)):
+    track = is_track(value)
+    for key in (*_ALWAYS, *(_OF_A_TRACK if track else ())):
         if key not in value:
             yield key, "the key is missing", key in ("id", "frames", "box")
     for key, kinds in _KINDS.items():
@@ -61,6 +62,13 @@ def _by_hand(value: Any, image_size: ImageSize | None) -> Iterator[Defect]:
     yield from of_size
     yield from _frame_defects(value, size, chat, image_size)
     yield from (_chat_defects(value, size) if chat else _track_defects(value, size))
+    if not (track or chat) and not (isinstance(value["caption"], str) and value["caption"].strip()):
+        yield "caption", "is empty, or no text", True
+
+
+def is_track(value: Mapping[str, Any]) -> bool:
+    """Whether a record is neither a chat nor a caption alone, so that it needs a box for each frame."""
+    return "vqa" not in value and ("box" in value or "caption" not in value)
 
 
 def _kind(value: Any) -> str:

@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from elysium.data.records.model import Record
 from elysium.errors import InputError, OutputError, SourceError
 from elysium.files import atomic_path
-from elysium.readers import ImageArray, read_image
+from elysium.readers import ImageArray, read_picture
 
 FIRST_RECORDS = 20  # that are looked at: if none of their images is there, the folder is the wrong one
 SUFFIX = ".index.npz"
+_VERSION = 2
 _MEMBER = np.dtype([("hash", np.uint64), ("start", np.int64), ("size", np.int64)])
 
 
@@ -47,6 +49,14 @@ class ImageFolder:
 
     def find(self, name: str) -> Path | BytesIO | None:
         """Where an image is to be read from, None if it is not there. Raises SourceError if a tar cannot be read."""
+        place = self._place(name)
+        return BytesIO(place.read(name) or b"") if isinstance(place, TarFile) else place
+
+    def __contains__(self, name: str) -> bool:
+        return self._place(name) is not None
+
+    def _place(self, name: str) -> Path | TarFile | None:
+        """The file, or the tar file that has it."""
         if name.startswith(("/", "\\")) or ".." in Path(name).parts:
             return None  # it leaves the folder
         path = self.folder / name
@@ -55,15 +65,24 @@ class ImageFolder:
                 return path
         except OSError:  # a name that is too long for a file may still be a member's
             pass
-        for tar in self._tars:
-            if (data := tar.read(name)) is not None:
-                return BytesIO(data)
-        return None
+        return next((tar for tar in self._tars if name in tar), None)
 
     def read(self, name: str) -> ImageArray:
         """An image as (H, W, 3) uint8 RGB, upright. Raises SourceError for one that is not there or is broken."""
+        return np.array(self.picture(name))
+
+    def picture(self, name: str) -> Image.Image:
+        """The same as an image of Pillow."""
         found = self.find(name)
-        return read_image(self.folder / name, found if isinstance(found, BytesIO) else None)
+        return read_picture(self.folder / name, found if isinstance(found, BytesIO) else None)
+
+    def content(self, name: str) -> bytes | None:
+        """The bytes of an image as they are stored, None if it is not there. Raises SourceError."""
+        found = self.find(name)
+        try:
+            return found.read_bytes() if isinstance(found, Path) else None if found is None else found.getvalue()
+        except OSError as error:
+            raise SourceError(f"Cannot read {found}: {error.strerror or error}", "Check the path.") from error
 
 
 class TarFile:
@@ -78,20 +97,26 @@ class TarFile:
         self._file: int | None = None
         self._process = 0
 
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
     def read(self, name: str) -> bytes | None:
-        """The bytes of a member, None if there is none of that name."""
-        assert self._members is not None
-        wanted = _hash(name)
-        place = int(np.searchsorted(self._members["hash"], wanted))
-        if place == len(self._members) or self._members["hash"][place] != wanted:
+        """The bytes of a member, the last of that name; None if there is none."""
+        member = self._find(name)
+        if member is None:
             return None
         if self._file is None or self._process != os.getpid():
             try:
                 self._file, self._process = os.open(self.path, os.O_RDONLY), os.getpid()
             except OSError as error:
                 raise SourceError(f"Cannot read {self.path}: {error.strerror or error}", "Check the path.") from error
-        member = self._members[place]
         return os.pread(self._file, int(member["size"]), int(member["start"]))
+
+    def _find(self, name: str) -> Any:
+        assert self._members is not None
+        wanted = _hash(name)
+        place = int(np.searchsorted(self._members["hash"], wanted, side="right")) - 1  # behind earlier ones of the name
+        return self._members[place] if place >= 0 and self._members["hash"][place] == wanted else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -105,7 +130,7 @@ def check_images(records: Iterable[Record], images: Path) -> None:
     """Raise SourceError if ``images`` is no folder, or holds the first frame of none of these records."""
     folder = ImageFolder(images)
     tried = [record.frames[0] for record in records if record.frames]
-    if tried and all(folder.find(name) is None for name in tried):
+    if tried and all(name not in folder for name in tried):
         raise SourceError(
             f"{str(images)!r} holds none of the frames of the annotations (for example {tried[0]!r})",
             "Paths in the annotations are relative to that folder.",
@@ -119,12 +144,12 @@ def _hash(name: str) -> np.uint64:
 
 
 def _mark(path: Path) -> str:
-    """What changes when the file does: its size and the time it was written."""
+    """What changes when the file does, or how it is indexed: its size and the time it was written."""
     try:
         found = path.stat()
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror or error}", "Check the path.") from error
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{_VERSION} {found.st_size} {found.st_mtime_ns}"
 
 
 def _read_index(path: Path, mark: str) -> NDArray[Any] | None:
@@ -146,7 +171,7 @@ def _make_index(path: Path, mark: str) -> NDArray[Any]:
         raise InputError(told, "Unpack it, or take it away.") from error
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror or error}", "Check the path.") from error
-    members.sort(order="hash")
+    members = members[np.argsort(members["hash"], kind="stable")]  # of one name, the last of the tar stays the last
     try:
         with atomic_path(path.with_name(path.name + SUFFIX)) as temporary, temporary.open("wb") as file:
             np.savez(file, mark=np.array(mark), members=members)

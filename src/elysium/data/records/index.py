@@ -97,6 +97,19 @@ class RecordFile(Sequence[Record]):
             os.close(self._file)  # type: ignore[arg-type]
 
 
+def clips_of(groups: NDArray[np.int64], is_chat: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which records make up which clip: record numbers in the order of clips, (N,), and where each clip begins in them
+    and the last one ends, (C + 1,). Tracks of one group are a clip, and so is each chat; clips of tracks come first,
+    each kind in the order of the file."""
+    tracks, chats = np.flatnonzero(~is_chat), np.flatnonzero(is_chat)
+    _, first, which = np.unique(groups[tracks], return_index=True, return_inverse=True)
+    by_appearance = np.argsort(np.argsort(first))[which]  # numbers of clips in the order in which they begin
+    order = np.argsort(by_appearance, kind="stable")
+    sizes = np.concatenate([np.bincount(by_appearance, minlength=len(first)), np.ones(len(chats), np.int64)])
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return np.concatenate([tracks[order], chats]), starts
+
+
 def _fingerprint(path: Path) -> str:
     """What changes when the file does: its size, and when it was written."""
     try:

@@ -42,6 +42,7 @@ class Record(BaseModel):
     vqa: list[Turn] | None = None
     absent: list[bool] | None = None
     expressions: list[str] | None = None
+    caption: str | None = None
     times_s: list[float] | None = None
 
     @property
