@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -45,7 +42,7 @@ from elysium.model.compose import compose
 from elysium.model.image_processing import CLIP_MEAN, CLIP_STD
 from elysium.model.projector import build_projector
 from elysium.model.selector import TSelector
-from tokenizers_zoo import llama3_like
+from tokenizers_zoo import small_tokenizer
 
 SMALL = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 PICTURE = {"image_size": 56, "patch_size": 14}
@@ -80,20 +77,6 @@ def tower_folder(folder: Path, name: str = "clip whole"):
             buffer.uniform_(0.5, 1.5)  # new ones are all zeros and ones, so that nobody would miss them
     tower.save_pretrained(folder / "tower")
     return str(folder / "tower"), tower
-
-
-@cache
-def core_with_bos() -> str:
-    core = Tokenizer.from_str(llama3_like().backend_tokenizer.to_str())
-    core.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
-    return core.to_str()
-
-
-def small_tokenizer(bos: bool = True, **named: str) -> PreTrainedTokenizerFast:
-    """Every number 0..100 one token; neither marks nor, unless ``named``, a pad token."""
-    core = Tokenizer.from_str(core_with_bos()) if bos else llama3_like().backend_tokenizer
-    core = Tokenizer.from_str(core.to_str())
-    return PreTrainedTokenizerFast(tokenizer_object=core, **{"bos_token": "<s>", "eos_token": "</s>", **named})
 
 
 def language_folder(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, **config):

@@ -5,7 +5,8 @@ them are tokenised, and how a batch is padded. Does not know: what a question sa
 boxes an answer has, what the model does with the tensors.
 
 Pieces of text between placeholders are tokenised one by one, because the released model was trained so; with
-``bos_per_piece`` each piece after an image starts with the tokenizer's special tokens, as there.
+``bos_per_piece`` each piece after an image starts with the tokenizer's special tokens, as there. ``published`` goes
+all the way with that model: see :class:`ElysiumProcessor`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from elysium.errors import ModelError
-from elysium.language.prompts import CHAT_TEMPLATE, MARK_IMAGE, MARK_REGION
+from elysium.language.prompts import CHAT_TEMPLATE, MARK_ANSWER, MARK_IMAGE, MARK_REGION
 from elysium.model.image_processing import ElysiumImageProcessor, FrameLike
 
 _PIECES_KEPT = 4096
@@ -39,6 +40,9 @@ class ElysiumProcessor(ProcessorMixin):
         num_region_tokens: tokens per ``<region>`` mark.
         bos_per_piece: whether every text piece after an image starts with the special tokens.
         dialect: name of the box format in text (``elysium.language.dialects``).
+        published: prompts as the released model was trained on them, for what is imported from it. Later rounds of a
+            chat start with the special tokens too, so does the nothing between two images that touch; answers in a
+            history are tokenised on their own; questions about a video call its frames "1s", "2s" ...
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class ElysiumProcessor(ProcessorMixin):
         num_region_tokens: int = 0,
         bos_per_piece: bool = True,
         dialect: str = "elysium",
+        published: bool = False,
         chat_template: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -56,6 +61,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.num_region_tokens = num_region_tokens
         self.bos_per_piece = bos_per_piece
         self.dialect = dialect
+        self.published = published
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         self.image_token = MARK_IMAGE
         self.image_token_id = self._mark_id(MARK_IMAGE)
@@ -77,15 +83,27 @@ class ElysiumProcessor(ProcessorMixin):
 
         ``begins``: it starts with the tokenizer's own special tokens, as the first round of a chat does.
         """
+        if not self.published:
+            return self._encode_pieces(text, num_image_tokens, begins)
+        answered = rf"(?<={MARK_ANSWER})(.*?){re.escape(self.tokenizer.eos_token)}"
+        ids: list[int] = []
+        for place, turn in enumerate(re.split(answered, text, flags=re.DOTALL)):  # a history has answers between
+            if place % 2:
+                ids += self.encode_answer(turn)
+            elif turn or not place:
+                ids += self._encode_pieces(turn, num_image_tokens, True)
+        return ids
+
+    def _encode_pieces(self, text: str, num_image_tokens: int | None, special: bool) -> list[int]:
+        """Ids of a prompt of one round. ``special``: it starts with the tokenizer's special tokens."""
         k = num_image_tokens or self.num_image_tokens
         marks = {MARK_IMAGE: [self.image_token_id] * k, MARK_REGION: [self.region_token_id] * self.num_region_tokens}
         ids: list[int] = []
-        special = begins
         for piece in re.split(f"({re.escape(MARK_IMAGE)}|{re.escape(MARK_REGION)})", text):
             if piece in marks:
                 ids += marks[piece]
                 special = self.bos_per_piece and piece == MARK_IMAGE
-            elif piece:
+            elif piece or (special and self.published):
                 ids += self._encode_text(piece, special)
                 special = False
         return ids

@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from elysium.config import DataSection, Phase, TrainConfig
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.errors import InputError
+from elysium.model import ElysiumProcessor
 from elysium.training.features import Encode, FeatureCache, render_cache
 from elysium.training.samples import MixedSamples, Sample, SampleDataset
 from elysium.training.sources import Clips, ObjectLabel, RecordClips
@@ -94,7 +95,7 @@ def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, 
 
 
 def training_samples(
-    config: TrainConfig, materials: Materials, arguments: TrainingArguments, region_mark: bool,
+    config: TrainConfig, materials: Materials, arguments: TrainingArguments, processor: ElysiumProcessor,
     fits: Callable[[Sample], bool],
 ) -> SampleDataset | MixedSamples:  # fmt: skip
     """The training samples in the curriculum's order, as many as ``arguments.max_steps`` take on all processes."""
@@ -106,8 +107,9 @@ def training_samples(
     ) -> SampleDataset:
         phases = config.phases if frames is None else (Phase(until=1.0, frames=frames),)
         return SampleDataset(
-            clips, count, micro, phases, asked, config.seed, stills, region_mark=region_mark, fits=fits
-        )
+            clips, count, micro, phases, asked, config.seed, stills, bool(processor.num_region_tokens),
+            processor.published, fits,
+        )  # fmt: skip
 
     parts: list[SampleDataset] = []
     weights: list[float] = []

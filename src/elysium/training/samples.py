@@ -109,8 +109,9 @@ class SampleDataset(Dataset[Sample]):
     """``num_samples`` samples drawn from clips under a curriculum of frame counts.
 
     ``asked`` says what is asked and how (``data`` of a configuration). ``stills``: single pictures; questions on single
-    pictures are about them, or, without them, about frames of clips. ``fits``: whether a sample's sequence is short
-    enough; one that is too long loses rounds of its chat, then frames, from the end.
+    pictures are about them, or, without them, about frames of clips. ``published``: as of the processor. ``fits``:
+    whether a sample's sequence is short enough; one that is too long loses rounds of its chat, then frames, from the
+    end.
     """
 
     clips: Clips
@@ -121,6 +122,7 @@ class SampleDataset(Dataset[Sample]):
     seed: int = 0
     stills: Clips | None = None
     region_mark: bool = True
+    published: bool = False
     fits: Callable[[Sample], bool] | None = None
     _kinds: dict[Kind, dict[Task, float]] = field(init=False)
 
@@ -228,7 +230,9 @@ class SampleDataset(Dataset[Sample]):
         clip = shown.clip(picked)
         nowhere = np.full((len(picked), 4), np.nan, np.float32)
         alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
-        prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
+        prompt = alone
+        if len(picked):
+            prompt = build_prompt(Task.VIDEO_QA, len(picked), question, published=self.published)
         rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere, None, question if len(picked) else None,
@@ -242,7 +246,8 @@ class SampleDataset(Dataset[Sample]):
         if asked is None:
             return None
         question, answer = asked
-        prompt = build_prompt(Task.VIDEO_QA, len(boxes), build_question(Task.VIDEO_QA, question=question))
+        asked_for = build_question(Task.VIDEO_QA, question=question)
+        prompt = build_prompt(Task.VIDEO_QA, len(boxes), asked_for, published=self.published)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, boxes, None, question, clip.keys, names(item),
             part_of(rng, boxes[0]), clip.id,

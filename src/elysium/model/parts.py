@@ -1,0 +1,146 @@
+"""What a pretrained vision tower or language model says of itself: configuration, tokenizer, normalisation.
+
+Knows: where a folder or a hub id keeps these. No code of a checkpoint is ever run.
+Does not know: weights, and what becomes of the parts (``compose``, ``legacy``).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, normalizers
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    LlamaTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import cached_file
+
+from elysium.errors import ModelError
+from elysium.model.image_processing import CLIP_MEAN, CLIP_STD
+from elysium.model.processing import add_marks
+from elysium.pretrained import first_line, is_hub_id, silence
+
+REMEDY = "Give a folder with config.json and model.safetensors, or, with network, a hub id that has them."
+
+
+def locate_part(name: str) -> str:
+    """A folder as a path, what looks like a hub id as it is. Raises ModelError for neither."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} has no config.json", REMEDY)
+        return str(folder)
+    if is_hub_id(name):
+        return name
+    raise ModelError(f"There is no model {name!r}", REMEDY)
+
+
+def from_checkpoint(factory: Any, name: str, **kwargs: Any) -> Any:
+    """``factory.from_pretrained``, silent, without code from the checkpoint. Raises ModelError."""
+    try:
+        with silence():
+            return factory.from_pretrained(name, trust_remote_code=False, **kwargs)
+    except Exception as error:  # transformers raises anything for a damaged file, down to AttributeError
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}", REMEDY) from error
+
+
+def read_tower_config(name: str) -> tuple[PreTrainedConfig, bool]:
+    """Configuration of the tower in a checkpoint, and whether that is of more: of a whole CLIP, of a classifier.
+
+    Raises ModelError where it holds nothing that reads pictures.
+    """
+    whole = from_checkpoint(AutoConfig, name)
+    config = getattr(whole, "vision_config", whole)
+    model_class: Any = MODEL_MAPPING.get(type(config), None)
+    if getattr(model_class, "main_input_name", None) != "pixel_values":
+        raise ModelError(f"{name} is no vision model but {whole.model_type!r}", "Give a CLIP, SigLIP, DINOv2 or alike.")
+    saved = whole.architectures or [model_class.__name__]
+    return config, whole is not config or model_class.__name__ not in saved
+
+
+def read_text_config(name: str) -> PreTrainedConfig:
+    """Configuration of a causal language model. Raises ModelError where it is another kind of model."""
+    config = from_checkpoint(AutoConfig, name)
+    sizes = hasattr(config, "hidden_size") and hasattr(config, "vocab_size")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not sizes:
+        raise ModelError(
+            f"{name} is no causal language model but {config.model_type!r}", "Give a LLaMA, Qwen, SmolLM or alike."
+        )
+    return config
+
+
+def image_size_of(name: str, config: PreTrainedConfig) -> int:
+    """Side in pixels of the frames that a tower reads. Raises ModelError where it does not say, or is not square."""
+    size = getattr(config, "image_size", None)
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    side = sides.pop() if len(sides) == 1 else None
+    if not isinstance(side, int):
+        raise ModelError(f"{name} has image_size {size}, not one number", "Set image_size in its config.json.")
+    return side
+
+
+def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model with the marks and a pad token. Raises ModelError without an end token."""
+    tokenizer = from_checkpoint(AutoTokenizer, name)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"The tokenizer of {name} has no end token", "Set eos_token in its tokenizer_config.json.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token if tokenizer.unk_token_id is None else tokenizer.unk_token
+    add_marks(tokenizer)
+    return tokenizer
+
+
+def as_sentencepiece(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """LLaMA's tokenizer with the ids that its SentencePiece model gives for every text; others as they are.
+
+    The released model was trained with those. transformers 5 leaves out the space that belongs before a text where the
+    text begins with one (" Colour?" is then tokenised as "Colour?").
+    """
+    if not isinstance(tokenizer, LlamaTokenizer) or not tokenizer.add_prefix_space:
+        return tokenizer
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.pre_tokenizer = None
+    marks = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, model_max_length=tokenizer.model_max_length, clean_up_tokenization_spaces=False, **marks
+    )
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a text begins with the beginning token unless that is told not to."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and list(tokenizer("a").input_ids[:1]) == [bos]
+
+
+def read_normalisation(name: str) -> tuple[list[float], list[float]]:
+    """Channel means and deviations that a checkpoint's preprocessor names, else CLIP's."""
+    values = _preprocessor(name)
+    if values.get("do_normalize") is False:
+        return [0.0] * 3, [1.0] * 3
+    mean, std = list(values.get("image_mean") or CLIP_MEAN), list(values.get("image_std") or CLIP_STD)
+    if len(mean) != 3 or len(std) != 3:
+        raise ModelError(f"The preprocessor of {name} has image_mean {mean}, image_std {std}", "Give a tower for RGB.")
+    return mean, std
+
+
+def _preprocessor(name: str) -> dict[str, Any]:
+    """What preprocessor_config.json says, or the image part of processor_config.json, which newer checkpoints have."""
+    for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        try:
+            path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+            values = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+            values = dict(values.get(part, {}) if part else values)
+        except Exception as error:  # no network, no JSON, no dictionary
+            raise ModelError(f"{file} of {name} cannot be read: {first_line(error)}", "Mend or remove it.") from error
+        if values:
+            return values
+    return {}
