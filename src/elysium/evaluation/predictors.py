@@ -136,7 +136,7 @@ class Published:
         answers: list[RawAnswer] = []
         clips, failure = published_clips(len(record.frames)), ""
         for number, clip in enumerate(clips):
-            frames = [read_image(self.images / record.frames[i]) for i in clip]
+            frames = [read_image(self.images / record.frames[i], plain=True) for i in clip]
             request = self._request(item, frames, prompted)
             (said,) = self.model.engine.run([request], free=True)
             answers.append(_published_answer(item, number, clip, request.prompt, said))

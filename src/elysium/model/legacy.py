@@ -177,7 +177,7 @@ def _native_parts(
     """Configuration and processor of the result; what was decided is added to ``notes``. Raises ModelError."""
     tower, _ = read_tower_config(vision)
     size, normalisation = image_size_of(vision, tower), read_normalisation(vision)
-    text, tokenizer = read_text_config(language), as_sentencepiece(read_tokenizer(language))
+    text, tokenizer = read_text_config(language), as_sentencepiece(read_tokenizer(language), language)
     _check_tokenizer(tokenizer, text.vocab_size, language, notes)
     text.tie_word_embeddings = bool(text.tie_word_embeddings) and not _heads_differ(stored, notes)
     tower.name_or_path = text.name_or_path = ""  # they would be saved, and folders here mean nothing elsewhere

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, normalizers
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer, models, normalizers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_MAPPING,
@@ -98,21 +99,38 @@ def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def as_sentencepiece(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """LLaMA's tokenizer with the ids that its SentencePiece model gives for every text; others as they are.
+def as_sentencepiece(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
+    """LLaMA's tokenizer of the checkpoint ``name`` with the ids that its SentencePiece model gives; others as they are.
 
-    The released model was trained with those. transformers 5 leaves out the space that belongs before a text where the
-    text begins with one (" Colour?" is then tokenised as "Colour?").
+    The released model was trained with those. transformers 5 differs where a text begins with a space (" Colour?" is
+    tokenised as "Colour?") or has several, because it merges by the order of pieces instead of their scores.
     """
-    if not isinstance(tokenizer, LlamaTokenizer) or not tokenizer.add_prefix_space:
+    if not isinstance(tokenizer, LlamaTokenizer) or tokenizer.add_prefix_space is False:
         return tokenizer
     core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     core.pre_tokenizer = None
+    path = cached_file(name, "tokenizer.model", _raise_exceptions_for_missing_entries=False)
+    if path is not None:
+        core.model = _bpe_of(SentencePieceProcessor(model_file=path))
     marks = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     return PreTrainedTokenizerFast(
         tokenizer_object=core, model_max_length=tokenizer.model_max_length, clean_up_tokenization_spaces=False, **marks
     )
+
+
+def _bpe_of(pieces: SentencePieceProcessor) -> models.BPE:
+    """The same merges: pieces by falling score, each from any two pieces that make it up."""
+    ids = range(pieces.vocab_size())
+    vocabulary = {pieces.id_to_piece(i): i for i in ids}
+    made = [i for i in ids if not (pieces.is_control(i) or pieces.is_byte(i) or pieces.is_unknown(i))]
+    merges: list[tuple[str, str]] = []
+    for piece in map(pieces.id_to_piece, sorted(made, key=pieces.get_score, reverse=True)):
+        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        inside = [(left, right) for left, right in halves if left in vocabulary and right in vocabulary]
+        merges += sorted(inside, key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+    unknown = pieces.id_to_piece(pieces.unk_id())
+    return models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -141,13 +141,16 @@ def displayed_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None) -> ImageArray:
+def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None, *, plain: bool = False) -> ImageArray:
     """An image file as (H, W, 3) uint8 RGB, turned as its EXIF says, alpha dropped. Raises SourceError.
 
-    ``data``: its contents, where they are not to be read from ``path``, which then only names it.
+    ``data``: its contents, where they are not to be read from ``path``, which then only names it. ``plain``: whatever
+    Pillow makes of it, not turned, as the released code reads images.
     """
     try:
         with Image.open(path if data is None else data) as opened:
+            if plain:
+                return np.array(opened.convert("RGB"))
             return _to_rgb(ImageOps.exif_transpose(opened))
     except _IMAGE_ERRORS as error:
         raise _image_error(Path(path), error, held=data is not None) from error
