@@ -142,10 +142,10 @@ def test_weights_are_written_in_shards_and_no_more_is_held(here, monkeypatch):
         save(values, path, **options)
 
     monkeypatch.setattr(weight_files, "save_file", spy)
-    report = import_checkpoint("src", "dst", shard_bytes=40_000)
+    report = import_checkpoint("src", "dst", shard_bytes=60_000)
     index = json.loads(Path("dst/model.safetensors.index.json").read_text())
     names = sorted(set(index["weight_map"].values()))
-    assert len(names) == len(held) > 3 and max(held) <= 40_000 and sum(held) == report.num_bytes
+    assert len(names) == len(held) > 3 and max(held) <= 60_000 and sum(held) == report.num_bytes
     assert names == [f"model-{i + 1:05d}-of-{len(names):05d}.safetensors" for i in range(len(names))]
     assert sorted(path.name for path in Path("dst").glob("*.safetensors")) == names
     whole, shards = (load_pretrained(name, torch.float32)[0].state_dict() for name in ("whole", "dst"))
@@ -163,7 +163,7 @@ def test_what_is_useless_is_told_and_left_behind(here, capsys):
     assert main(["import-checkpoint", "src", "dst"]) == 0
     out = capsys.readouterr().out
     assert "mapped    llm -> language_model: 21 tensors\n" in out and "missing   nothing\n" in out
-    assert "adapter.score_proj.weight, adapter.score_proj.bias: the released code never uses it" in out
+    assert "adapter.score_proj.bias, adapter.score_proj.weight: the released code never uses it" in out
     assert "inv_freq: computed from the configuration" in out and "position_ids: counted anew" in out
     assert "llm.extra.weight: not known" in out
     assert "not known, ignored: surprise, adapter_config.new_trick" in out
@@ -215,7 +215,8 @@ def test_a_constant_selector_can_still_learn(here):
     inputs = processor(PROMPT, images=frames())
     with torch.no_grad():
         chosen = model(**inputs).selected
-    output = model.train()(**inputs, labels=inputs["input_ids"].where(inputs["input_ids"] < 800, -100))
+    ids = inputs["input_ids"]
+    output = model.train()(**inputs, labels=ids.where(ids < processor.image_token_id, -100))
     assert torch.equal(output.selected, chosen)  # without noise the choice is that of inference
     output.loss.backward()
     assert model.selector.gate.logits.grad.abs().max() > 0
@@ -346,7 +347,7 @@ def damage(here: Path, what: str) -> None:
         ("shape", r"llm_proj.0.weight in src/model.safetensors has the shape \(32, 25\), wanted is \(32, 24\)"),
         ("missing", r"The checkpoint lacks 1 tensors that are needed: language_model.model.norm.weight"),
         ("quantised", r"llm.lm_head.weight in src/model.safetensors holds numbers of the type torch.int8"),
-        ("tokenizer", r"The tokenizer of components/llm has 801 tokens, but the embedding has 800 rows. .*--llm"),
+        ("tokenizer", r"The tokenizer of components/llm has 408 tokens, but the embedding has 407 rows. .*--llm"),
         ("k", r"src/config.json has out_token_num 20, but a frame has 16 visual tokens. Set it to 1..16"),
         ("no k", r"src/config.json has adapter_config.out_token_num 'many', not a number of tokens"),
         ("grid", r"in_token_num 25, but the tower of components/clip makes 16 tokens of a frame. .*--vision"),
@@ -374,7 +375,7 @@ def test_targets_that_cannot_be(here):
             import_checkpoint("src", target)
     with pytest.raises(ModelError, match=r"There is no checkpoint 'nosuch'. Give a folder or a hub id"):
         import_checkpoint("nosuch", "dst")
-    with pytest.raises(OutputError, match="file/dst"):
+    with pytest.raises(OutputError, match=r"/file': File exists"):
         import_checkpoint("src", "file/dst")
     import_checkpoint("src", "empty")
     assert load_pretrained("empty", torch.float32)

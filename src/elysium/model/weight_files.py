@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -109,7 +110,9 @@ def _safetensors(file: Path) -> Iterator[safe_open]:
 def _load_pickle(file: Path) -> dict[str, Tensor]:
     """The tensors of a .bin, mapped into memory where its format allows that."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles, which are refused or read
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         asked = _WANTED_CODE.search(str(error))
         if asked is None:
