@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,7 +41,14 @@ from elysium.model.parts import (
     read_tower_config,
 )
 from elysium.model.processing import ElysiumProcessor
-from elysium.model.weight_files import SHARD_BYTES, ShardWriter, Stored, find_tensors, read_tensors
+from elysium.model.weight_files import (
+    SHARD_BYTES,
+    Stored,
+    cut_into_shards,
+    find_tensors,
+    read_tensors,
+    write_shards,
+)
 
 _LISTED = 4  # tensors named in a message
 _PLACES = (  # how names begin there and here; of several lines the first that leads to a tensor of ours
@@ -101,8 +109,8 @@ def import_checkpoint(
     """Write a released checkpoint as a folder that ``from_pretrained`` of our classes takes.
 
     Numbers keep their type, but for the selector's, which become float32. All that can be wrong is looked for before
-    anything is written; the folder appears whole or not at all. Memory is bounded by ``shard_bytes`` and the largest
-    tensor (a .bin is mapped into memory where its format allows that).
+    anything is written; the folder appears whole or not at all. Memory is bounded by ``shard_bytes`` or the largest
+    tensor, but for a .bin of the old format (before PyTorch 1.6), which has to be read whole.
 
     Args:
         source: a folder, or a hub id. target: a folder that is not there, or empty.
@@ -358,18 +366,28 @@ def _whole_folder(target: Path) -> Iterator[Path]:
 def _write_weights(
     folder: Path, plan: Plan, missing: Mapping[str, Tensor], model: ElysiumForConditionalGeneration, shard_bytes: int
 ) -> int:
-    """Write all tensors, those of one file together; the bytes that they take."""
-    writer = ShardWriter(folder, shard_bytes)
-    names = {id(one): target for target, one in plan.items()}
-    for one, tensor in read_tensors(sorted(plan.values(), key=lambda one: (one.file, one.name))):
-        target = names[id(one)]
-        if target == _FIXED:
-            tensor = fixed_order(tensor, model.config.selector_config.num_tokens)
-        writer.write(target, tensor.float() if target.startswith("selector.") else tensor)
-    for name, tensor in missing.items():
-        writer.write(name, tensor.to(model.config.dtype))
-    writer.close()
-    return writer.total_bytes
+    """Write all tensors, those of one file together; the bytes that they take. What is read of a file is let go of
+    with each shard, for it is mapped into memory."""
+    ordered = dict(sorted(plan.items(), key=lambda item: (item[1].file, item[1].name)))
+    sizes = {name: prod(one.shape) * _dtype_of(name, one.dtype).itemsize for name, one in ordered.items()}
+    shards = cut_into_shards(sizes, shard_bytes)
+    shards[-1] += missing
+    k = model.config.selector_config.num_tokens
+
+    def tensors(names: list[str]) -> dict[str, Tensor]:
+        read = read_tensors(ordered[name] for name in names if name in ordered)
+        found = {name: tensor for name, (_, tensor) in zip(names, read, strict=False)}
+        found |= {name: missing[name].to(model.config.dtype) for name in names if name in missing}
+        if _FIXED in found:
+            found[_FIXED] = fixed_order(found[_FIXED], k)
+        return {name: tensor.to(_dtype_of(name, tensor.dtype)) for name, tensor in found.items()}
+
+    return write_shards(folder, (tensors(names) for names in shards), len(shards))
+
+
+def _dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The number type that a tensor of type ``dtype`` gets: its own, float32 in the selector."""
+    return torch.float32 if name.startswith("selector.") else dtype
 
 
 def fixed_order(trans_bias: Tensor, k: int) -> Tensor:

@@ -12,7 +12,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -142,51 +142,47 @@ def _opened(file: Path) -> Iterator[Callable[[str], Tensor]]:
         with _safetensors(file) as content:
             yield content.get_tensor
     else:
-        tensors = _load_pickle(file)
-        yield lambda name: tensors[name].clone()  # out of the mapped file, and apart from what shares its memory
+        yield _load_pickle(file).__getitem__
 
 
-class ShardWriter:
-    """Writes tensors to a folder in shards of at most ``most_bytes`` (or one tensor), of which it holds one in memory.
+def cut_into_shards(sizes: Mapping[str, int], most_bytes: int = SHARD_BYTES) -> list[list[str]]:
+    """Names of tensors, in order, in shards of at most ``most_bytes``, or of one tensor."""
+    shards: list[list[str]] = [[]]
+    held = 0
+    for name, size in sizes.items():
+        if shards[-1] and held + size > most_bytes:
+            shards.append([])
+            held = 0
+        shards[-1].append(name)
+        held += size
+    return shards
 
-    Call :meth:`close` when all are written.
+
+def write_shards(folder: Path, shards: Iterable[dict[str, Tensor]], count: int) -> int:
+    """Write ``count`` shards under the names that transformers reads, and their index if there are several.
+
+    Holds one at a time if ``shards`` does. Returns the bytes of all tensors.
     """
+    total = 0
+    weight_map: dict[str, str] = {}
+    for number, tensors in enumerate(shards, 1):
+        name = SINGLE if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+        save_file(_apart(tensors), folder / name, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(tensors, name))
+        total += sum(tensor.nbytes for tensor in tensors.values())
+        del tensors  # before the next are read
+    if count > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        atomic_write_text(folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return total
 
-    def __init__(self, folder: Path, most_bytes: int = SHARD_BYTES) -> None:
-        self.folder, self.most_bytes = folder, most_bytes
-        self.total_bytes = 0
-        self._held: dict[str, Tensor] = {}
-        self._held_bytes = 0
-        self._written: list[list[str]] = []  # names in each shard
 
-    def write(self, name: str, tensor: Tensor) -> None:
-        """One more tensor."""
-        size = tensor.numel() * tensor.element_size()
-        if self._held and self._held_bytes + size > self.most_bytes:
-            self._flush()
-        self._held[name] = tensor.contiguous()
-        self._held_bytes += size
-        self.total_bytes += size
-
-    def _flush(self) -> None:
-        save_file(self._held, self._part(len(self._written)), metadata={"format": "pt"})
-        self._written.append(list(self._held))
-        self._held, self._held_bytes = {}, 0
-
-    def _part(self, number: int) -> Path:
-        return self.folder / f"part-{number}.safetensors"
-
-    def close(self) -> None:
-        """Write what is held, give the shards their names, and write the index if there are several."""
-        self._flush()
-        count = len(self._written)
-        if count == 1:
-            self._part(0).rename(self.folder / SINGLE)
-            return
-        weight_map = {}
-        for number, names in enumerate(self._written):
-            shard = f"model-{number + 1:05d}-of-{count:05d}.safetensors"
-            self._part(number).rename(self.folder / shard)
-            weight_map.update(dict.fromkeys(names, shard))
-        index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
-        atomic_write_text(self.folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those that share memory with an earlier one as copies: safetensors refuses them."""
+    places: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor.contiguous()
+        places.add(place)
+    return apart
