@@ -36,6 +36,7 @@ from elysium.video import read_image
 PUBLISHED_CLIP, PUBLISHED_STRIDE = 8, 7
 PUBLISHED_MOST_TOKENS = 200  # of an answer, as the published evaluation asks for
 DESCRIBE_FRAMES = 8
+_SHOWN = 60  # characters of an answer in a message
 
 
 class Predictor(Protocol):
@@ -144,7 +145,8 @@ class Published:
             if prompted is None:
                 continue
             if not boxes and clip is not clips[-1]:
-                failure = f"the answer to clip {number + 1} of {len(clips)} has no box for the next: {said.text!r}"
+                text = said.text if len(said.text) <= _SHOWN else f"{said.text[:_SHOWN]} ..."
+                failure = f"the answer to clip {number + 1} of {len(clips)} has no box for the next: {text!r}"
                 break
             prompted = np.array(boxes[-1]) if boxes else prompted
         seconds = time.perf_counter() - began
