@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from benchmark_files import write_benchmark
 from elysium.cli.main import main
 from elysium.errors import ElysiumError, InputError, ModelError, OutputError
 from elysium.inference.importing import cache_folder
@@ -436,6 +437,29 @@ def test_prompts_of_an_imported_model(here):
     assert "USER: 1s: <image>; 2s: <image>; \nQ?" in build_prompt(Task.VIDEO_QA, 2, "Q?", published=True)
     assert "USER: <image>\nQ?" in build_prompt(Task.VIDEO_QA, 1, "Q?", published=True)
     assert build_prompt(Task.SOT, 2, "Q?", published=True) == build_prompt(Task.SOT, 2, "Q?")
+
+
+def test_an_imported_model_is_trained(here):
+    """From a released folder as it is; what comes out asks and answers as what went in."""
+    write_released(here / "src", tensors_for(here))
+    annotations = write_benchmark(here / "data", sequences=2)
+    config = {
+        "output_dir": "run", "model": {"path": "src", "learns": ["selector", "projector"]},
+        "data": {"train_clips": 0, "val_clips": 0, "tasks": {"SOT": 1.0, "REC": 1.0},
+                 "sources": [{"annotations": str(annotations), "images": str(annotations.parent / "frames")}]},
+        "phases": [{"until": 1.0, "frames": 2}],
+        "trainer": {"max_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 0.01, "disable_tqdm": True},
+    }  # fmt: skip
+    (here / "run.yaml").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="was imported"):
+        assert main(["train", "run.yaml"]) == 0
+    before, after = (load_pretrained(name, torch.float32) for name in ("src", "run/final"))
+    weights = before[0].state_dict()
+    off = {name: (value - weights[name]).abs().max() for name, value in after[0].state_dict().items()}
+    changed = {name for name, most in off.items() if most > 1e-3}  # of what did not learn, only half precision is kept
+    assert {"selector.gate.trans_weight", "selector.gate.pre_proj.weight", "projector.0.weight"} <= changed
+    assert not {name for name in changed if not name.startswith(("selector.", "projector."))}
+    assert after[1].published and after[1].encode_prompt(PROMPT) == before[1].encode_prompt(PROMPT)
 
 
 def test_damaged_files_name_themselves_when_a_folder_is_given_as_a_model(here):
