@@ -2,20 +2,23 @@
 
     python benchmarks/training.py [--threads 2] [--fast] [--only smoke,350m,padding,packing] [--table]
 
-Speed: processes of our trainer and of a loop without Trainer step in turn (ours, plain, ours, plain ...), so that what
-else the machine does slows both. Ours is the recipe's, reading, drawing and collating its samples; the loop is handed
-the very batches that ours has just made, and has the same weights to start from, the same AdamW, schedule, clipping and
-loss. For `smoke` a third, `collating`, is the loop that draws and collates its batches itself. None of them validates
-or saves; `shipped` is configs/smoke.yaml with both. Tokens are those of ``input_ids`` without padding. Seconds are of
-the clock and of the processor, the latter hardly changed by what else runs. Memory is the peak resident size of each
-process; that of `plain` has neither Trainer nor data code in it, and reads its batches from disk.
+Speed: processes of our trainer and of a loop without Trainer step in turn (ours, loop, ours, loop ...), so that what
+else the machine does slows both. Ours is the recipe's; the loop goes through a DataLoader over the same samples, and
+has the same weights to start from, the same AdamW, schedule and clipping. Its loss is that of the model's ``labels`` in
+`350m`; in `smoke` it is our loss, which the model does not have, of logits of all tokens. A third of `smoke`, `handed`,
+is a loop as tight as can be: it neither reads, draws nor collates, but is given the very batches that ours has just
+made, and has logits of answers alone, as ours. None of them validates or saves; `shipped` is configs/smoke.yaml with
+both. Tokens are those of ``input_ids`` without padding. Seconds are of the clock and of the processor, the latter
+hardly changed by what else runs. Memory is the peak resident size of each process; that of `handed` has neither Trainer
+nor data code in it.
 
 - ``smoke``: configs/smoke.yaml. ``350m``: a CLIP-like tower and a LLaMA of 350M parameters with random weights, the
   whole language model learning in bfloat16 autocast, from records with frames.
 - ``padding``: the share of padding in ``input_ids``. ``packing``: the same questions packed and not.
 
-``--fast`` is a toy version and, like ``--only``, stores nothing. ``--table`` measures nothing: it writes the tables of
-docs/training-speed.md from the stored figures, as a full run does in the end.
+``--fast`` is a toy version and stores nothing. ``--only`` measures some and leaves the stored figures of the others.
+``--table`` measures nothing: it writes the tables of docs/training-speed.md from the stored figures, as a run does in
+the end.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ TOWER = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12,
 LLAMA = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16}
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 VOCABULARY = 32000
-COMPARED = (("smoke", "plain"), ("350m", "plain"), ("smoke", "collating"))
+COMPARED = (("smoke", "loop"), ("350m", "loop"), ("smoke", "handed"))
 CASES = ("smoke", "350m", "padding", "packing")
 PADDED = {
     "smoke": "`configs/smoke.yaml`",
@@ -282,24 +285,23 @@ def nano_trainer(config: TrainConfig) -> Any:
     return recipe.build_trainer(config, arguments, start, Materials(caches[0], None, caches[1]))
 
 
-def plain(config: TrainConfig, talk: Talk) -> None:
+def handed(config: TrainConfig, talk: Talk) -> None:
     """Train without Trainer on the batches that are named line by line, and tell how long each took."""
     torch.manual_seed(config.seed)
     start = given_start(config)
     assert start is not None
     freeze(start[0], config.model.learns)
-    before, loop = peak_mib(), Loop(start[0], config)
+    before, loop = peak_mib(), Loop(start[0], config, at_answers=True)
     while path := talk.ask():
         batch = torch.load(path)
         since = now()
         loss = loop.step(batch)
         talk.say(**timed(since), loss=loss, tokens=count(batch)[0])
-    parameters = sum(parameter.numel() for parameter in start[0].parameters())
-    talk.say(peak_mib=peak_mib(), before_mib=before, parameters=parameters)
+    talk.say(peak_mib=peak_mib(), before_mib=before)
 
 
-def collating(config: TrainConfig, talk: Talk) -> None:
-    """As `plain`, but it draws and collates its batches itself, in a DataLoader as the Trainer's."""
+def plain(config: TrainConfig, talk: Talk) -> None:
+    """Train without Trainer on batches from a DataLoader over the samples of ours, and tell how long each took."""
     trainer = made_trainer(config)
     before, loop = peak_mib(), Loop(trainer.model, config)
     size = config.trainer["per_device_train_batch_size"]
@@ -309,14 +311,16 @@ def collating(config: TrainConfig, talk: Talk) -> None:
         batch = next(batches)
         loss = loop.step(batch)
         talk.say(**timed(since), loss=loss, tokens=count(batch)[0])
-    talk.say(peak_mib=peak_mib(), before_mib=before)
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    talk.say(peak_mib=peak_mib(), before_mib=before, parameters=parameters)
 
 
 class Loop:
     """The loop that one would write oneself: no Trainer, no accelerate, and Trainer's default AdamW (fused)."""
 
-    def __init__(self, model: Any, config: TrainConfig) -> None:
+    def __init__(self, model: Any, config: TrainConfig, at_answers: bool = False) -> None:
         self.model, self.weights, asked = model.train(), config.loss, config.trainer
+        self.at_answers = at_answers
         self.autocast = bool(asked.get("bf16"))
         self.answers = AnswerLoss(model.config.number_token_ids, config.loss.number_sigma)
         self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -336,15 +340,22 @@ class Loop:
         return loss.item()
 
     def loss(self, batch: Figures) -> Tensor:
-        """What ours adds up, of logits at answers alone, as there."""
+        """What ours adds up. Where that is the answers' tokens alone, it is the loss of the model's own ``labels``, as
+        in transformers' documentation; else the loop needs our code. ``at_answers``: logits of those tokens alone."""
         names = ("named_boxes", "named_frames") if self.weights.names else ()
         keys = ("input_ids", "attention_mask", "position_ids", "pixel_values", "vision_features", "frame_ids",
                 "frame_counts", "region_boxes", "region_frames", "query_ids", "query_mask", *names)  # fmt: skip
-        places = (batch["labels"] != -100).any(dim=0).nonzero().squeeze(-1)
+        labels, values = batch["labels"], batch["number_values"]
+        places = torch.arange(1, labels.shape[1])
+        if self.at_answers:
+            places = (labels != -100).any(dim=0).nonzero().squeeze(-1)
         with torch.autocast("cpu", torch.bfloat16) if self.autocast else nullcontext():
             inputs = {key: batch[key] for key in keys if key in batch}
+            if not (self.weights.selects or self.weights.names or len(self.answers.number_ids)):
+                own: Tensor = self.model(**inputs, labels=labels, use_cache=False).loss
+                return own
             output = self.model(**inputs, logits_to_keep=places - 1, use_cache=False)
-            parts = self.answers(output.logits, batch["labels"][:, places], batch["number_values"][:, places])
+            parts = self.answers(output.logits, labels[:, places], values[:, places])
             if self.weights.selects:
                 seen = (output.selector_logits, output.votes, output.voted_box)
                 parts |= gate_parts(GateLoss(*seen, batch["gate_targets"], batch["gate_boxes"]))
@@ -467,8 +478,8 @@ class Child:
 
 
 def against(case: str, folder: Path, options: argparse.Namespace) -> Figures:
-    """Ours and the plain loop, and for ``smoke`` one that collates too, step by step in turn."""
-    roles = ("ours", "plain", "collating") if case == "smoke" else ("ours", "plain")
+    """Ours and the plain loop, and for ``smoke`` one that is handed its batches, step by step in turn."""
+    roles = ("ours", "loop", "handed") if case == "smoke" else ("ours", "loop")  # three of 350m do not fit in 24 GiB
     children = {role: Child(role, case, folder, options) for role in roles}
     steps: dict[str, list[Figures]] = {role: [] for role in children}
     for _ in range(config_of(case, folder, options.fast).trainer["max_steps"]):
@@ -478,12 +489,12 @@ def against(case: str, folder: Path, options: argparse.Namespace) -> Figures:
     ends = {role: child.end() for role, child in children.items()}
     counted = {role: rows[WARM_UP:] for role, rows in steps.items()}
     return {
-        "parameters": ends["plain"]["parameters"],
+        "parameters": ends["loop"]["parameters"],
         "steps": len(counted["ours"]),
         "tokens_per_step": median(row["tokens"] for row in counted["ours"]),
         **{role: pace(counted[role]) | ends_of(ends[role]) for role in children},
         "speed_ratio": {role: speed_ratios(counted["ours"], counted[role]) for role in roles[1:]},
-        "memory_ratio": round(ends["ours"]["peak_mib"] / ends["plain"]["peak_mib"], 3),
+        "memory_ratio": round(ends["ours"]["peak_mib"] / ends["loop"]["peak_mib"], 3),
         "first_losses": {role: [row["loss"] for row in rows[:3]] for role, rows in steps.items()},
         "largest_loss_difference": max(abs(a["loss"] - b["loss"]) for a, b in zip(*by_role[:2], strict=True)),
     }
@@ -557,8 +568,8 @@ def play(options: argparse.Namespace) -> None:
     talk, folder, role = Talk(), options.folder, options.role
     torch.set_num_threads(options.threads)
     config = config_of(options.case, folder, options.fast)
-    if role in ("ours", "plain", "collating"):
-        {"ours": ours, "plain": plain, "collating": collating}[role](config, talk)
+    if role in ("ours", "loop", "handed"):
+        {"ours": ours, "loop": plain, "handed": handed}[role](config, talk)
     elif role == "prepare":
         prepare(config, folder, options.fast)
         talk.say()
@@ -613,7 +624,7 @@ def speed_table(figures: Figures) -> str:
         "before the first step, the loop": [f"{loop['before_mib']:,.0f} MiB" for _, loop in pairs],
         "largest difference of losses": [f"{case['largest_loss_difference']:.1g}" for case, _ in compared],
     }
-    head = ["", "`smoke`", "`350m`", "`smoke`, the loop collates"]
+    head = ["", "`smoke`", "`350m`", "`smoke`, the loop is handed batches"]
     return table(head, [[name, *cells] for name, cells in rows.items()])
 
 
@@ -660,10 +671,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             figures = measure(Path(folder), options)
         print(json.dumps(figures, indent=1))
-        if options.fast or len(options.only) < len(CASES):
+        if options.fast:
             return
-        results.write("training", figures)
-    fill(DOC, tables(json.loads((results.RESULTS / "training.json").read_text())))
+        results.write("training", stored() | figures)
+    fill(DOC, tables(stored()))
+
+
+def stored() -> Figures:
+    """The figures of earlier runs."""
+    figures: Figures = json.loads((results.RESULTS / "training.json").read_text())
+    return figures
 
 
 if __name__ == "__main__":

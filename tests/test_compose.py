@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -10,31 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    CLIPConfig,
-    CLIPModel,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    CLIPVisionModelWithProjection,
-    Dinov2Config,
-    Dinov2Model,
-    Dinov2WithRegistersConfig,
-    Dinov2WithRegistersModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MobileNetV2Config,
-    MobileNetV2ForImageClassification,
-    MobileNetV2Model,
-    PreTrainedTokenizerFast,
-    SiglipModel,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-    VideoMAEConfig,
-    VideoMAEModel,
-)
+from transformers import AutoModel, AutoModelForCausalLM
 
+from composition_kit import SELECTOR, language_folder, parts, small_tokenizer, tower_folder
 from elysium.errors import ModelError
 from elysium.inference.loading import load_pretrained
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
@@ -42,56 +21,6 @@ from elysium.model.compose import compose
 from elysium.model.image_processing import CLIP_MEAN, CLIP_STD
 from elysium.model.projector import build_projector
 from elysium.model.selector import TSelector
-from tokenizers_zoo import small_tokenizer
-
-SMALL = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
-PICTURE = {"image_size": 56, "patch_size": 14}
-SELECTOR = {"num_tokens": 5, "hidden_size": 16}
-MOBILE = {"tf_padding": False, "depth_multiplier": 0.35, "image_size": 64, "initializer_range": 0.3}
-
-
-def build_tower(name: str):
-    torch.manual_seed(1)
-    config = {"text_config": {**SMALL, "vocab_size": 50}, "vision_config": {**SMALL, **PICTURE}}
-    if name == "clip whole":
-        return CLIPModel(CLIPConfig(**config, projection_dim=16))
-    if name == "siglip whole":
-        return SiglipModel(SiglipModel.config_class(**config))
-    return {
-        "clip": lambda: CLIPVisionModel(CLIPVisionConfig(**SMALL, **PICTURE)),
-        "clip projected": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**SMALL, **PICTURE)),
-        "siglip": lambda: SiglipVisionModel(SiglipVisionConfig(**SMALL, **PICTURE)),
-        "dinov2": lambda: Dinov2Model(Dinov2Config(**SMALL, **PICTURE)),
-        "registers": lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL, **PICTURE)),
-        "film": lambda: VideoMAEModel(VideoMAEConfig(**SMALL, **PICTURE)),
-        "mobilenet": lambda: MobileNetV2Model(MobileNetV2Config(**MOBILE)),
-        "classifier": lambda: MobileNetV2ForImageClassification(MobileNetV2Config(**MOBILE)),
-    }[name]()
-
-
-def tower_folder(folder: Path, name: str = "clip whole"):
-    """The folder of a saved tower, and the tower."""
-    tower = build_tower(name).eval()
-    for key, buffer in tower.named_buffers():
-        if "running" in key:
-            buffer.uniform_(0.5, 1.5)  # new ones are all zeros and ones, so that nobody would miss them
-    tower.save_pretrained(folder / "tower")
-    return str(folder / "tower"), tower
-
-
-def language_folder(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, **config):
-    """The folder of a saved LLaMA, and the LLaMA."""
-    tokenizer = tokenizer or small_tokenizer()
-    torch.manual_seed(2)
-    sizes = {**SMALL, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": len(tokenizer), "eos_token_id": 2}
-    model = LlamaForCausalLM(LlamaConfig(**{**sizes, **config})).eval()
-    model.save_pretrained(folder / "language")
-    tokenizer.save_pretrained(folder / "language")
-    return str(folder / "language"), model
-
-
-def parts(folder: Path) -> tuple[str, str]:
-    return tower_folder(folder)[0], language_folder(folder)[0]
 
 
 def request(processor):
@@ -132,6 +61,22 @@ def test_a_composed_tower_sees_what_the_original_sees(name, drop_cls, grid, tmp_
         assert off <= (1e-4 * hidden.abs().max() if hidden.dim() == 4 else 0)  # convolutions run channels last
     assert model.config.vision_drop_cls == drop_cls and model.vision.grid == grid
     assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["clip", "clip whole", "dinov2", "siglip", "mobilenet"])
+def test_what_lies_behind_the_layer_that_is_read_does_not_run(name, tmp_path):
+    model, _ = compose(tower_folder(tmp_path, name)[0], language_folder(tmp_path)[0], selector={"num_tokens": 4})
+    ran: list[str] = []
+    for part, module in model.vision.tower.named_modules():
+        module.register_forward_hook(lambda *_, part=part: ran.append(part))
+    pixels = torch.randn(2, 3, model.config.image_size, model.config.image_size)
+    with torch.no_grad():
+        whole, all_parts = model.encode_frames(pixels), set(ran)
+    ran.clear()
+    with torch.inference_mode():
+        assert torch.equal(model.encode_frames(pixels), whole)
+    assert set(ran) < all_parts and "" in all_parts - set(ran)
+    assert any("layer" in part and part.endswith("1") for part in all_parts - set(ran)) or name == "mobilenet"
 
 
 def test_the_language_model_answers_text_as_the_original(tmp_path):
@@ -225,7 +170,7 @@ def test_the_loaded_language_model_moves_in_and_alone_is_quantised(tmp_path, mon
     assert [len(made) for made in calls.values()] == [1, 1]
     assert model.vision.tower is tower and asked is None
     assert model.language_model is language_model and quantised == "4 bit"
-    assert options["use_safetensors"] is True and options["trust_remote_code"] is False
+    assert options["weights_only"] is True and options["trust_remote_code"] is False
 
 
 @pytest.mark.parametrize(
@@ -346,6 +291,73 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     (Path(language) / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"language cannot be loaded: .*model.safetensors.*Give a folder"):
         compose(vision, language, selector=SELECTOR)
+
+
+def in_pickles(folder: str, shards: int = 1) -> None:
+    """The weights of a folder, as older checkpoints have them."""
+    path = Path(folder) / "model.safetensors"
+    tensors = load_file(path)
+    path.unlink()
+    if shards == 1:
+        torch.save(tensors, Path(folder) / "pytorch_model.bin")
+        return
+    names = {key: f"pytorch_model-{i % shards + 1:05d}-of-{shards:05d}.bin" for i, key in enumerate(sorted(tensors))}
+    for name in set(names.values()):
+        torch.save({key: tensors[key] for key in tensors if names[key] == name}, Path(folder) / name)
+    (Path(folder) / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+def test_weights_in_pickles_are_the_same_weights(tmp_path):
+    vision, language = parts(tmp_path)
+    torch.manual_seed(0)
+    expected = compose(vision, language, selector=SELECTOR)[0].state_dict()
+    in_pickles(vision)
+    in_pickles(language, shards=2)
+    torch.manual_seed(0)
+    found = compose(vision, language, selector=SELECTOR)[0].state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+class Bomb:
+    """What a pickle can hold: a call that is made while it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path):
+    vision, language = parts(tmp_path)
+    in_pickles(language)
+    torch.save({"model.norm.weight": Bomb(tmp_path / "ran")}, Path(language) / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"language are a pickle that .* was not read\. Give .*safetensors"):
+        compose(vision, language, selector=SELECTOR)
+    (Path(language) / "pytorch_model.bin").write_bytes(pickle.dumps({"model.norm.weight": Bomb(tmp_path / "ran")}))
+    with pytest.raises(ModelError, match="was not read"):
+        compose(vision, language, selector=SELECTOR)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("rows", [lambda size: size - 1, lambda size: 2 * size])
+def test_a_tokenizer_of_another_language_model_is_refused(rows, tmp_path):
+    size = len(small_tokenizer())
+    language = language_folder(tmp_path, vocab_size=rows(size))[0]
+    with pytest.raises(ModelError, match=rf"language has {size} tokens, .* but the embedding {rows(size)} rows"):
+        compose(tower_folder(tmp_path)[0], language, selector=SELECTOR)
+
+
+def test_padded_embeddings_and_a_pad_token_without_a_row_are_fine(tmp_path):
+    size = len(small_tokenizer())
+    vision = tower_folder(tmp_path)[0]
+    model, _ = compose(vision, language_folder(tmp_path, vocab_size=size + size // 20)[0], selector=SELECTOR)
+    assert model.config.image_token_id == size
+    tokenizer = small_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    model, processor = compose(vision, language_folder(tmp_path, tokenizer, vocab_size=size)[0], selector=SELECTOR)
+    assert (processor.tokenizer.pad_token_id, model.config.image_token_id) == (size, size + 1)
+    assert model(**request(processor)).logits.shape[-1] == size
 
 
 def test_left_over_weights_are_errors_in_a_bare_tower(tmp_path):

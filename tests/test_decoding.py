@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from elysium.inference.decoding import Answer, Decoder, Request, decode_reference
+from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.reference import decode_reference
 from elysium.language.prompts import Task, build_prompt, build_question
 from scripted import numbered_frames
 from tiny import tiny_model_and_processor
@@ -68,7 +69,8 @@ def test_batched_is_single_is_token_by_token(decoder: Decoder, free: bool) -> No
         alone = [decoder.decode([request], free=free)[0] for request in requests]
     for request, one, other in zip(requests, batched, alone, strict=True):
         same(one, other)
-        same(one, decode_reference(decoder.model, decoder.processor, request, free=free))
+        same(one, decode_reference(decoder, request, free=free))
+        same(one, decode_reference(decoder, request, free=free, use_cache=False))
 
 
 def test_batched_logits_are_single_logits(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,24 +87,23 @@ def record_choices(
     decoder: Decoder, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> list[list[np.ndarray]]:
     """Per request, the logits of every choice."""
-    from elysium.inference import decoding
+    from elysium.inference import answers
 
     rows: list[Any] = []
     chosen: dict[int, list[np.ndarray]] = {}
-    make, step = decoding._Row.__init__, decoding._Row.step
+    make, choose = answers.Row.__init__, answers.Row._choose
 
     def remember(row: Any, *args: Any) -> None:
         make(row, *args)
         rows.append(row)
 
-    def note(row: Any, logits: np.ndarray, **options: Any) -> list[int]:
-        if not row.done:
-            chosen.setdefault(id(row), []).append(logits)
-        return step(row, logits, **options)
+    def note(row: Any, logits: np.ndarray) -> int:
+        chosen.setdefault(id(row), []).append(logits)
+        return choose(row, logits)
 
     with monkeypatch.context() as patch, torch.inference_mode():
-        patch.setattr(decoding._Row, "__init__", remember)
-        patch.setattr(decoding._Row, "step", note)
+        patch.setattr(answers.Row, "__init__", remember)
+        patch.setattr(answers.Row, "_choose", note)
         decoder.decode(requests)
     return [chosen[id(row)] for row in rows]
 
@@ -135,8 +136,9 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
         return forward(model, *args, **kwargs)
 
     monkeypatch.setattr(type(decoder.model), "forward", count)
+    plain = Decoder(decoder.model, decoder.processor, drafts=False)
     with torch.inference_mode():
-        (answer,) = decoder.decode([ask(decoder, Task.SOT, 3)])
+        (answer,) = plain.decode([ask(decoder, Task.SOT, 3)])
     assert len(answer.token_ids) > 30
     state, choices = decoder.grammar.start(3), 0
     for token in answer.token_ids:
@@ -148,9 +150,9 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
 def hand_score(decoder: Decoder, request: Request, answer: Answer) -> np.ndarray:
     """Scores from one teacher-forced forward and the definition, without the grammar: at each step of a
     number the legal tokens are those with which the tokenizer goes on in a text that differs in it only."""
-    ids = decoder._features([request]).pop("input_ids")
+    ids = decoder.features([request]).pop("input_ids")
     features = {
-        k: v for k, v in decoder._features([request]).items() if k not in ("input_ids", "attention_mask")
+        k: v for k, v in decoder.features([request]).items() if k not in ("input_ids", "attention_mask")
     }
     whole = torch.cat([ids, torch.tensor([answer.token_ids])], dim=1)
     with torch.inference_mode():
@@ -197,16 +199,16 @@ def test_scores_are_the_geometric_mean_of_renormalised_probabilities(
 def write(decoder: Decoder, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the model prefer the tokens of `text`, whatever it sees, by a head start of 30 in the logits."""
     tokens = [*decoder.tokenizer(text, add_special_tokens=False).input_ids, decoder.tokenizer.eos_token_id]
-    from elysium.inference import decoding
+    from elysium.inference import answers
 
-    step = decoding._Row.step
+    choose = answers.Row._choose
 
-    def prefer(row: Any, logits: np.ndarray, **options: Any) -> list[int]:
+    def prefer(row: Any, logits: np.ndarray) -> int:
         logits = logits.copy()
         logits[tokens[min(len(row.tokens), len(tokens) - 1)]] += 30.0
-        return step(row, logits, **options)
+        return choose(row, logits)
 
-    monkeypatch.setattr(decoding._Row, "step", prefer)
+    monkeypatch.setattr(answers.Row, "_choose", prefer)
 
 
 def test_free_answers_are_parsed_with_statuses(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ LAYERS = {
     "elysium.language": 1,
     "elysium.live": 1,
     "elysium.readers": 1,
+    "elysium.sampling": 1,
     "elysium.video": 1,
     "elysium.video_writer": 1,
     "elysium.tracks": 1,

@@ -41,7 +41,7 @@ def test_names(pyproject: dict[str, Any]) -> None:
     assert project["name"] == "elysium-video"
     assert project["scripts"] == {"elysium": "elysium.cli.main:main"}
     assert project["requires-python"] == ">=3.10"
-    assert set(project["optional-dependencies"]) == {"dev", "train", "eval", "build", "app"}
+    assert set(project["optional-dependencies"]) == {"dev", "train", "eval", "build", "quantized", "app"}
 
 
 def test_ranges_admit_what_they_must(pyproject: dict[str, Any]) -> None:

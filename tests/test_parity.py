@@ -140,6 +140,19 @@ def test_a_history_by_the_chat_template_has_the_ids_of_training(random_one, expe
     assert collapsed(processor.encode_prompt(text), processor) == recorded["input_ids"]
 
 
+def test_a_chat_about_a_video_has_the_ids_of_training(random_one, expected, frames):
+    _, processor = random_one
+    recorded = expected["prompts"]["vqa_video_token_2f"]
+    chat = [
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What is it?"}]},
+        {"role": "assistant", "content": "A dog."},
+    ]
+    text = processor.apply_chat_template(chat, tokenize=False)
+    inputs = processor(text, videos=[frames[:2]])
+    assert collapsed(inputs["input_ids"][0], processor) == recorded["input_ids"]
+    assert inputs["pixel_values"].shape[0] == 2
+
+
 def test_the_tokenizer_is_the_sentencepiece_model(random_one, compat):
     """For texts that begin with spaces, too, and after being saved and loaded."""
     _, processor = random_one

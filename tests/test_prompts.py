@@ -110,6 +110,7 @@ def test_braces_in_an_expression_are_text():
         (Task.VIDEO_QA, {"question": None}, "a question"),
         (Task.RSOT, {"expression": "an <image> of a dog"}, "<image>"),
         (Task.RSOT, {"expression": "a <region>"}, "<region>"),
+        (Task.VIDEO_QA, {"question": "a <video>"}, "<video>"),
     ],
 )
 def test_questions_need_their_words(task, values, words):
@@ -163,6 +164,18 @@ def test_chat_template_with_several_rounds(chatty):
     )
     own = [{"role": "system", "content": "Be brief. "}, *chat[2:]]
     assert chatty.apply_chat_template(own, tokenize=False) == "Be brief. USER: Colour?"
+
+
+def test_words_behind_a_picture_start_a_new_line(chatty):
+    def rendered(*texts):
+        parts = [{"type": "video"}, *({"type": "text", "text": text} for text in texts)]
+        return chatty.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
+
+    for texts, expected in (
+        (["Why?"], "<video>\nWhy?"), (["\nWhy?"], "<video>\nWhy?"), ([", and?"], "<video>, and?"), ([""], "<video>"),
+        (["Why", " not?"], "<video>\nWhy not?"),
+    ):  # fmt: skip
+        assert rendered(*texts) == f"{SYSTEM_SENTENCE}USER: {expected}"
 
 
 def test_a_question_cannot_smuggle_in_an_image():

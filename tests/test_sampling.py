@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from elysium.config import DataSection, Phase
-from elysium.data.sampling import draw_frames, spread_frames
+from elysium.sampling import draw_frames, spread_frames
 from elysium.training.samples import Sample, SampleDataset
 from elysium.training.sources import ClipLabels, ObjectLabel
 

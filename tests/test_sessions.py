@@ -12,10 +12,10 @@ import pytest
 from elysium.errors import InputError
 from elysium.inference.clips import TrackedObject
 from elysium.inference.decoding import Request
-from elysium.inference.sampling import uniform_frames
 from elysium.inference.sessions import FrameResult
 from elysium.inference.streaming import StreamTracker
 from elysium.inference.tracker import Tracker
+from elysium.sampling import uniform_frames
 from elysium.tracks import Track, TrackResult
 from elysium.video import Frame, open_source
 from scripted import Said, ScriptedEngine, frame_numbers, numbered_frames

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 SPECIALS = ["<unk>", "<s>", "</s>"]
@@ -78,20 +77,6 @@ def gpt2_like() -> PreTrainedTokenizerFast:
 def llama3_like() -> PreTrainedTokenizerFast:
     """Byte-level BPE, up to three digits a token: every number 0..100 is one token, as in nano."""
     return _byte_level(pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated"), size=800)
-
-
-@cache
-def _core_with_bos() -> str:
-    core = Tokenizer.from_str(llama3_like().backend_tokenizer.to_str())
-    core.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
-    return core.to_str()
-
-
-def small_tokenizer(bos: bool = True, **named: str) -> PreTrainedTokenizerFast:
-    """Every number 0..100 one token; neither marks nor, unless ``named``, a pad token."""
-    core = Tokenizer.from_str(_core_with_bos()) if bos else llama3_like().backend_tokenizer
-    core = Tokenizer.from_str(core.to_str())
-    return PreTrainedTokenizerFast(tokenizer_object=core, **{"bos_token": "<s>", "eos_token": "</s>", **named})
 
 
 @cache

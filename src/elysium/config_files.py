@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from elysium.config import TrainConfig
+from elysium.config import ComposeSection, TrainConfig
 from elysium.config_published import is_published, translate
 from elysium.errors import InputError
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def load_stages(path: str | Path, overrides: list[str] | None = None) -> list[TrainConfig]:
@@ -29,9 +31,19 @@ def load_stages(path: str | Path, overrides: list[str] | None = None) -> list[Tr
     file = Path(path)
     values = _read(file, overrides or [])
     stages = values.pop("stages", None)
-    configs = [_validated(values, str(file))] if stages is None else list(_staged(file, values, stages))
+    configs = [_validated(TrainConfig, values, str(file))] if stages is None else list(_staged(file, values, stages))
     _check_paths(file, configs)
     return configs
+
+
+def composition(values: dict[str, Any], overrides: list[str]) -> ComposeSection:
+    """A model to be put together, of a command's own ``values`` and ``key.sub=value`` settings laid over them.
+
+    Raises InputError that lists every wrong key.
+    """
+    for override in overrides:
+        _apply(values, override)
+    return _validated(ComposeSection, _with_numbers(values), "elysium new")
 
 
 def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
@@ -68,7 +80,7 @@ def _staged(file: Path, values: dict[str, Any], stages: Any) -> Iterator[TrainCo
         if before is not None:
             model = {key: value for key, value in merged.get("model", {}).items() if key != "compose"}
             merged["model"] = {**model, "path": before.output_dir / "final"}
-        before = _validated(merged, f"{file}, stage {stage['name']}")
+        before = _validated(TrainConfig, merged, f"{file}, stage {stage['name']}")
         yield before
 
 
@@ -95,9 +107,9 @@ def _is_folder(model: str) -> bool:
     return not re.fullmatch(r"[\w-]+|[\w.-]*\w/[\w.-]+", model) or Path(model).is_dir()
 
 
-def _validated(values: dict[str, Any], where: str) -> TrainConfig:
+def _validated(kind: type[Section], values: dict[str, Any], where: str) -> Section:
     try:
-        return TrainConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         told = (('.'.join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors())
         problems = "; ".join(f"{key}: {message}" if key else message for key, message in told)

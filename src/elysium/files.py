@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,18 @@ def ensure_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def check_free_folder(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError unless `path` is an empty folder, or nothing, where one can be made."""
+    target = Path(path)
+    if target.exists():
+        if not target.is_dir() or any(target.iterdir()):
+            raise OutputError(f"{str(target)!r} is not an empty folder", "Name a new one.")
+        return
+    place = next(above for above in target.absolute().parents if above.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise OutputError(f"No folder can be made in {str(place)!r}", _REMEDY)
+
+
 def temporary_beside(path: str | os.PathLike[str]) -> Path:
     """A free hidden name in the folder of `path` with the same suffix (libraries guess formats by suffix)."""
     target = Path(path)
@@ -70,6 +83,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on success it takes the place of `path`, which must be nothing or an empty
+    folder, on any exception it is removed. Raises OutputError for any `OSError`."""
+    target = Path(path).resolve()
+    temporary = temporary_beside(target)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.is_dir():
+            target.rmdir()  # not every system puts a folder in the place of another
+        os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:

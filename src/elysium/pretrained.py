@@ -6,12 +6,18 @@ Does not know: which models there are, where they lie, what they are for.
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from transformers.utils import logging
+
+from elysium.errors import ModelError
+
+_NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 
 
 def is_hub_id(name: str) -> bool:
@@ -22,6 +28,17 @@ def is_hub_id(name: str) -> bool:
 def first_line(error: Exception) -> str:
     """What an error says, in one line: transformers raises anything for a damaged file, down to AttributeError."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def load_error(name: str, error: Exception, remedy: str) -> ModelError:
+    """What to raise where ``name`` cannot be loaded. PyTorch refuses pickles that hold more than tensors and would run
+    code, in a long text that also says how to run it all the same."""
+    if isinstance(error, pickle.UnpicklingError):
+        return ModelError(
+            f"The weights of {name} are a pickle that is damaged or holds more than tensors, and was not read",
+            "Give weights in safetensors.",
+        )
+    return ModelError(f"{name} cannot be loaded: {first_line(error)}", remedy)
 
 
 @contextmanager
@@ -38,14 +55,20 @@ def no_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """No progress bars and warnings of transformers: what matters is in the loading report, which is read."""
-    level = logging.get_verbosity()
+    """No progress bars and warnings of transformers: what matters is in the loading report, which is read. Nor does it
+    ask the hub's service to convert a checkpoint that has pickles alone."""
+    level, converts = logging.get_verbosity(), os.environ.get(_NO_CONVERSION)
     logging.set_verbosity_error()
+    os.environ[_NO_CONVERSION] = "1"
     try:
         with no_progress_bars():
             yield
     finally:
         logging.set_verbosity(level)
+        if converts is None:
+            del os.environ[_NO_CONVERSION]
+        else:
+            os.environ[_NO_CONVERSION] = converts
 
 
 def key_problems(report: Mapping[str, Any], most: int | None = None) -> list[str]:

@@ -29,6 +29,7 @@ def ask(
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
+    reference: common.Reference = False,
     as_json: common.AsJson = False,
 ) -> int:
     """Answer a question about a video or an image.
@@ -44,7 +45,7 @@ def ask(
         raise InputError(f"--frames {frames} is too small", "Give 1 or more.")
     opened = common.open_frames(source, start_s=start, end_s=end, stride=1, max_frames=None)
     common.check_machine(device, dtype, threads)
-    loaded = common.load_model(model, device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads, reference)
     answer = loaded.ask(opened, question, num_frames=frames)
     for sentence in [*loaded.unknown_words([question]), *opened.warnings]:
         common.warn(sentence)

@@ -89,11 +89,14 @@ SearchWindow = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16, 8bit or 4bit.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", help="CPU threads to use.", show_default=False)
 ]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many processes.")]
+Reference = Annotated[
+    bool, typer.Option("--reference", help="Answer one object and one token at a time: slow, the same answers.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary; warnings stay.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")
@@ -227,8 +230,8 @@ def source_stem(source: str) -> str:
     return (path.name if path.is_dir() else path.stem) or "frames"
 
 
-def load_model(model: str, device: str, dtype: str, threads: int | None) -> Elysium:
+def load_model(model: str, device: str, dtype: str, threads: int | None, reference: bool = False) -> Elysium:
     """The model that a command works with. Raises ModelError, InputError."""
     from elysium.inference.pipelines import Elysium
 
-    return Elysium.from_pretrained(model, device=device, dtype=dtype, threads=threads)
+    return Elysium.from_pretrained(model, device=device, dtype=dtype, threads=threads, reference=reference)

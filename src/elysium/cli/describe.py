@@ -39,6 +39,7 @@ def describe(
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
+    reference: common.Reference = False,
     as_json: common.AsJson = False,
 ) -> int:
     """Describe the object in a box: one line a box, in the order given.
@@ -55,7 +56,7 @@ def describe(
     frames = common.open_frames(source, start_s=at, end_s=end, stride=stride, max_frames=seen)
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
-    loaded = common.load_model(model, device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads, reference)
     texts = [loaded.describe(frames, numbers, box_format, search_window=window) for numbers in boxes]
     for sentence in frames.warnings:
         common.warn(sentence)

@@ -72,7 +72,8 @@ def evaluate(
     search_window: common.SearchWindow = "auto", clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search", java: JavaOption = True, judge: JudgeUrl = None,
     judge_model: JudgeModel = None, judge_key: JudgeKey = "OPENAI_API_KEY", device: common.Device = "auto",
-    dtype: common.Dtype = "auto", threads: common.Threads = None, quiet: Quiet = False,
+    dtype: common.Dtype = "auto", threads: common.Threads = None, reference: common.Reference = False,
+    quiet: Quiet = False,
 ) -> int:  # fmt: skip
     """Evaluate a model or a tracker on a benchmark.
 
@@ -107,7 +108,7 @@ def evaluate(
     settings = runner.Settings(
         name, annotations, images or (annotations if annotations.is_dir() else annotations.parent), model, output,
         protocol, text_key or (PUBLISHED_TEXT_KEY if published else DEFAULT_TEXT_KEY), limit, max_frames, options,
-        device, dtype, threads,
+        device, dtype, threads, reference,
     )  # fmt: skip
     return run_and_conclude(settings, Scoring(convention, count_first, published, java), endpoint, workers, quiet)
 

@@ -44,6 +44,7 @@ def ground(
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
+    reference: common.Reference = False,
     as_json: common.AsJson = False,
 ) -> int:
     """Find what words name in one image: a box, a score, and a picture of it.
@@ -59,7 +60,7 @@ def ground(
     frames = common.open_frames(source, start_s=None, end_s=None, stride=1, max_frames=1)
     common.check_machine(device, dtype, threads)
     image = next(iter(frames)).image
-    loaded = common.load_model(model, device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads, reference)
     for sentence in [*loaded.unknown_words(words), *frames.warnings]:
         common.warn(sentence)
     found = [loaded.ground(image, text) for text in words]

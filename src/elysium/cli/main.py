@@ -23,6 +23,7 @@ from elysium.cli import (
     import_checkpoint,
     info,
     models,
+    new,
     plot,
     report,
     score,
@@ -59,6 +60,7 @@ app.command("plot")(plot.plot)
 app.add_typer(data.app, name="data")
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("models")(models.models)
+app.command("new")(new.new)
 app.command("info")(info.info)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)
 

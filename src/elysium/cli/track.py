@@ -68,6 +68,7 @@ def track(
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
+    reference: common.Reference = False,
     quiet: common.Quiet = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -93,7 +94,7 @@ def track(
     plan = without_pictures(plan, frames, chosen=save != DEFAULT_SAVE or (output or "").lower().endswith(".mp4"))
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
-    loaded = common.load_model(model, device, dtype, threads)
+    loaded = common.load_model(model, device, dtype, threads, reference)
 
     began = time.monotonic()
     result, stopped = _run(

@@ -23,9 +23,9 @@ from typing import Any, Literal, TypeAlias
 
 from PIL import Image
 
-from elysium.data.sampling import spread_frames
 from elysium.errors import InputError, SourceError
 from elysium.files import ensure_folder, output_error, temporary_beside
+from elysium.sampling import spread_frames
 from elysium.video import Frame, FrameSource, open_source
 
 FRAMES_JSON = "frames.json"

@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from elysium.data.records import Record
 from elysium.data.records.chats import without_frame_marks
 from elysium.data.records.images import ImageFolder
-from elysium.data.sampling import spread_frames
 from elysium.draw import annotate
 from elysium.errors import InputError
 from elysium.files import atomic_path
 from elysium.gif import write_gif
+from elysium.sampling import spread_frames
 from elysium.video import ImageArray
 
 CELL_PX = 360

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from elysium.boxes import Affine2d, FloatArray, quantize
-from elysium.data.sampling import spread_frames
 from elysium.errors import InputError
 from elysium.evaluation.baselines import build_baseline, is_baseline, track_boxes
 from elysium.evaluation.items import TRACKING, Item, boxes_text
@@ -30,6 +29,7 @@ from elysium.inference.pipelines import Elysium
 from elysium.inference.windows import bins_to_region
 from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import SYSTEM_SENTENCE, Task, build_prompt, build_question
+from elysium.sampling import spread_frames
 from elysium.tracks import Track
 from elysium.video import read_image
 

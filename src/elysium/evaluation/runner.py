@@ -69,7 +69,7 @@ class Settings:
         protocol: "standard", or "published" for SOT and RSOT as the released code runs them.
         text_key, limit, max_frames: as of `read_items`.
         options: of `Elysium.track` (search_window, clip_length, min_score, lost_policy); only those that were given.
-        device, dtype, threads: as of `Elysium.from_pretrained`.
+        device, dtype, threads, reference: as of `Elysium.from_pretrained`.
     """
 
     task: str
@@ -85,6 +85,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
+    reference: bool = False
 
     def items(self, on_problem: Callable[[Problem], None] | None = None) -> list[Item]:
         """The items, in the order of the file."""
@@ -214,7 +215,8 @@ def load_predictor(settings: Settings, worker: int = 0) -> Predictor:
     from elysium.inference.pipelines import Elysium
 
     model = Elysium.from_pretrained(
-        settings.model, device=device_of(settings.device, worker), dtype=settings.dtype, threads=settings.threads
+        settings.model, device=device_of(settings.device, worker), dtype=settings.dtype, threads=settings.threads,
+        reference=settings.reference,
     )
     return build_predictor(settings.task, model, settings.images, published=published, **settings.options)
 

@@ -1,25 +1,33 @@
 """From requests to answers: greedy decoding of a batch under the answer grammar.
 
-Knows token ids, logits, the key-value cache and the grammar's interface. Knows nothing of videos, pixels or
-clips,
-and nothing of how a model sees: whatever the processor makes beside `input_ids` and `attention_mask` is
-handed to the first forward unopened.
+Knows token ids, logits, the key-value cache. Knows nothing of videos, pixels or clips, and nothing of how a model
+sees: whatever the processor makes beside `input_ids` and `attention_mask` is handed to the first forward unopened.
 
-How a batch moves. Every forward, the first included, is padded on the left: a row's real tokens end in the
-last column, so the next logits are always the last column's. A row feeds the token it has just chosen *and*
-all tokens the grammar forces after it, so the template of an answer ("], Frame 2: [" and the like) costs no
-forward of its own and the one before the first number rides on the prompt. Rows that feed fewer tokens than
-the widest one, and rows that have finished, fill up with slots whose attention mask is 0 for good; positions
-are counted per row over real tokens only. Causality is by cache slot, and a row's real slots are in order, so
-the mask that transformers builds from the 2-D attention mask is right. (One exception is known:
-sliding-window attention counts slots, hence masked ones too; it is exact for such models only up to a window
-longer than the sequence.)
+How a batch moves, and why no shortcut changes an answer. A row feeds the tokens that it has written and the model has
+not seen, and behind them a draft of what may follow:
+
+- Tokens that the grammar forces cost no forward of their own: what the model would say there is not asked for, so
+  they are fed together with the choice before them ("], Frame 2: [" and the like).
+- A draft (`drafting.py`) is fed in the same forward. A causal model's logits at a place depend on the tokens up to it
+  and on nothing behind. So as long as the draft's tokens are the ones that would have been chosen, the logits behind
+  them are those of a forward of their own. `Row.read` chooses as if there were no draft, and stops at the first
+  difference.
+- The slots of a draft's wrong tokens get attention mask 0 for good, or leave the cache if every row has some.
+  Positions are counted per row over real tokens only, so what follows stands where it would have stood.
+
+Every forward, the first included, is padded on the left: a row's tokens end in the last column. Rows that feed fewer
+tokens than the widest one, and rows that have finished, fill up with masked slots. Causality is by cache slot, and a
+row's real slots are in order, so the mask that transformers builds from the 2-D attention mask is right. (One
+exception is known: sliding-window attention counts slots, hence masked ones too; it is exact for such models only up
+to a window longer than the sequence.)
+
+What remains is rounding: forwards of other shapes add up in another order, which in float32 moves logits in the sixth
+digit, and in bfloat16 in the second or third.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,160 +36,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from elysium.inference.answers import Answer, Request, Row
+from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
 from elysium.language.dialects import Dialect, get_dialect
-from elysium.language.grammar import AnswerGrammar, GrammarState
+from elysium.language.grammar import AnswerGrammar
 
-FREE_TEXT_TOKENS = 128  # a description; Video-REG answers of the published system are a sentence
-FREE_TOKENS_PER_BOX = 40  # LLaMA needs 17 a frame; the rest is for models that ramble
-
-Region = tuple[int, tuple[float, float, float, float]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question about some frames.
-
-    Args:
-        prompt: the whole text up to and with "ASSISTANT:", an `<image>` for each frame.
-        frames: images (H, W, 3) uint8 RGB, sizes may differ.
-        regions: (0-based frame of this request, x1 y1 x2 y2 in 0..1 of that frame) for each `<region>` mark
-            in the prompt; also what a prompt-conditioned selector may look at.
-        query: the words asked about, for a prompt-conditioned selector; None if there are none.
-        num_boxes: how many boxes the answer has; None for free text.
-        single_box: the answer is one box alone, without "Frame 1: " (REC).
-        max_new_tokens: where an answer without grammar stops at the latest; None for a default by kind. Under
-            the grammar answers end by themselves.
-    """
-
-    prompt: str
-    frames: Sequence[NDArray[np.uint8]]
-    regions: Sequence[Region] = ()
-    query: str | None = None
-    num_boxes: int | None = None
-    single_box: bool = False
-    max_new_tokens: int | None = None
-
-    @property
-    def token_limit(self) -> int:
-        """`max_new_tokens`, or the default for this kind of answer."""
-        if self.max_new_tokens is not None:
-            return self.max_new_tokens
-        return FREE_TEXT_TOKENS if self.num_boxes is None else FREE_TOKENS_PER_BOX * (self.num_boxes + 1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said.
-
-    Args:
-        text: without special tokens.
-        token_ids: with the end token, if it was reached.
-        boxes_bins: (n, 4) float64 in bins of the dialect (0..100), NaN where none could be read; None for
-            free text.
-        box_scores: (n,) in 0..1, geometric mean over the four numbers of the box, each the product of its
-            steps' probabilities renormalised over the tokens that were legal (forced steps count 1); 0 where
-            no box is.
-        statuses: n of `ok`, `absent`, `missing`, `malformed`.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    boxes_bins: NDArray[np.float64] | None = None
-    box_scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    statuses: tuple[str, ...] = ()
-
-
-class _Row:
-    """One request while it is being answered: its tokens so far, its grammar state, its probabilities."""
-
-    def __init__(self, request: Request, state: GrammarState | None, free: bool, eos: frozenset[int]) -> None:
-        self.request, self.state, self.free, self.eos = request, state, free, eos
-        self.tokens: list[int] = []
-        self.done = False
-        self.log_probs = np.zeros((request.num_boxes or 0, 4))  # of each number of each box
-        self.text_log_prob = 0.0  # of the whole text, over the full vocabulary; free answers only
-        self.scored = np.zeros(request.num_boxes or 0, dtype=bool)  # boxes whose numbers the grammar followed
-
-    def start(self) -> list[int]:
-        """Tokens that stand at the start of every legal answer; free answers have none."""
-        return [] if self.free else self._take([], join=True)
-
-    def step(self, logits: NDArray[np.float32], *, join: bool = True) -> list[int]:
-        """Choose from the next-token `logits` (V,).
-
-        Returns what the model has to see next: the choice and, with `join`, all that must follow it; nothing
-        once the answer has ended.
-        """
-        return [] if self.done else self._take([self._choose(logits)], join)
-
-    def _choose(self, logits: NDArray[np.float32]) -> int:
-        """The likeliest token, or the likeliest legal one, counted toward the scores."""
-        if self.free:
-            chosen = int(np.argmax(logits))
-            self.text_log_prob += _log_prob(logits, logits[chosen])
-            self._shadow(logits, chosen)
-            return chosen
-        assert self.state is not None
-        legal = self.state.allowed()
-        chosen = int(legal[int(np.argmax(logits[legal]))])
-        self._score(logits, legal, chosen)
-        self.state.advance(chosen)
-        return chosen
-
-    def _take(self, tokens: list[int], join: bool) -> list[int]:
-        """Write `tokens` down, with those forced after them; returns them unless the answer has ended."""
-        if self.free or self.state is None:
-            self.done = tokens[-1] in self.eos or len(self.tokens) + 1 >= self.request.token_limit
-        else:
-            for token in self.state.forced() if join and not self.state.done else ():
-                self.state.advance(token)
-                tokens.append(token)
-            self.done = self.state.done
-        self.tokens += tokens
-        return [] if self.done else tokens
-
-    def _score(self, logits: NDArray[np.float32], legal: NDArray[np.int64], chosen: int) -> None:
-        """Count the choice toward the number that it belongs to, if any."""
-        assert self.state is not None
-        slot, frame = self.state.slot, self.state.frame or 0  # a single box (REC) is in no frame
-        if slot is None or frame >= len(self.log_probs):
-            return
-        self.log_probs[frame, slot] += _log_prob(logits[legal], logits[chosen])
-        self.scored[frame] = slot == 3 or self.scored[frame]
-
-    def _shadow(self, logits: NDArray[np.float32], chosen: int) -> None:
-        """Free answers are scored like legal ones for as long as they happen to be legal."""
-        if self.state is None:
-            return
-        legal = self.state.allowed()
-        if self.state.done or chosen not in legal:
-            self.state = None
-            return
-        self._score(logits, legal, chosen)
-        self.state.advance(chosen)
-
-    def answer(self, text: str, dialect: Dialect) -> Answer:
-        """The finished row as an answer."""
-        count = self.request.num_boxes
-        if count is None:
-            return Answer(text.strip(), tuple(self.tokens))
-        parsed = dialect.parse(text, count)
-        scores = np.exp(self.log_probs.sum(axis=1) / 4)
-        if self.free:  # past the first illegal token only the whole text's probability is known
-            fallback = float(np.exp(self.text_log_prob / max(len(self.tokens), 1)))
-            scores = np.where(self.scored, scores, fallback)
-        readable = ~np.isnan(parsed.boxes).any(axis=1)
-        read = readable | np.array([status == "absent" for status in parsed.statuses], dtype=bool)
-        return Answer(
-            text, tuple(self.tokens), parsed.boxes, np.where(read, scores, 0.0), tuple(parsed.statuses)
-        )
-
-
-def _log_prob(logits: NDArray[np.float32], chosen: np.float32) -> float:
-    """log softmax of one entry, in float64."""
-    values = logits.astype(np.float64)
-    peak = values.max()
-    return float(chosen - peak - np.log(np.exp(values - peak).sum()))
+__all__ = ["Answer", "Decoder", "Request"]
 
 
 class Decoder:
@@ -190,9 +50,11 @@ class Decoder:
     Args:
         model: an ElysiumForConditionalGeneration (or whatever is called like it), in eval mode.
         processor: its processor, with `.tokenizer` and `.dialect` (name).
+        drafts: whether to draft boxes; answers are the same without.
     """
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(self, model: Any, processor: Any, *, drafts: bool = True) -> None:
+        self.drafts = drafts
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
         self.dialect: Dialect = get_dialect(processor.dialect)
         self.eos = _eos_ids(model, self.tokenizer)
@@ -202,6 +64,11 @@ class Decoder:
     def grammar(self) -> AnswerGrammar:
         """Built once: it reads the whole vocabulary."""
         return AnswerGrammar(self.tokenizer, self.dialect)
+
+    @cached_property
+    def drafter(self) -> Drafter:
+        """Built once: it writes every number."""
+        return Drafter(self.tokenizer, self.dialect)
 
     def decode(self, requests: Sequence[Request], *, free: bool = False) -> list[Answer]:
         """Answer all `requests` as one batch, in order.
@@ -215,25 +82,44 @@ class Decoder:
         """
         if not requests:
             return []
-        rows = [self._row(request, free) for request in requests]
-        features = self._features(requests)
+        rows = [self.begin(request, free) for request in requests]
+        features = self.features(requests)
         prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
+        for row, prompt in zip(rows, prompts, strict=True):
+            row.start(prompt)
         batch = _Batch(self.model, len(rows), self.pad)
-        feeds = [prompt + row.start() for prompt, row in zip(prompts, rows, strict=True)]
-        while any(feeds) and not all(row.done for row in rows):
-            logits = batch.forward(feeds, features)
+        width = WIDTHS.get(_device(self.model).type, WIDTH)
+        widths = [width] * len(rows)
+        while not all(row.done for row in rows):
+            self._draft(rows, widths)
+            logits = batch.forward([row.feed for row in rows], max(len(row.draft) for row in rows) + 1, features)
             features = {}
-            feeds = [row.step(values) for row, values in zip(rows, logits, strict=True)]
-        return [row.answer(self._text(row.tokens), self.dialect) for row in rows]
+            wrong = [row.read(seen[len(seen) - len(row.draft) - 1 :]) for row, seen in zip(rows, logits, strict=True)]
+            batch.forget(wrong, [row.done for row in rows])
+            widths = [
+                width if count else min(2 * last, WIDEST * width) for count, last in zip(wrong, widths, strict=True)
+            ]
+        return [self.finish(row) for row in rows]
 
-    def _row(self, request: Request, free: bool) -> _Row:
+    def _draft(self, rows: Sequence[Row], widths: Sequence[int]) -> None:
+        for row, width in zip(rows, widths, strict=True):
+            row.draft = self.drafter.draft(row, width) if self.drafts else []
+
+    def begin(self, request: Request, free: bool) -> Row:
+        """A row at the beginning of its answer."""
         wants_boxes = request.num_boxes is not None
         state = None
         if wants_boxes:
             state = self.grammar.start(request.num_boxes or 1, single_box=request.single_box)
-        return _Row(request, state, free or not wants_boxes, self.eos)
+        return Row(request, state, free or not wants_boxes, self.eos)
 
-    def _features(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def finish(self, row: Row) -> Answer:
+        """The answer of a row that is done."""
+        kept = [token for token in row.tokens if token not in self.eos]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return row.answer(str(text), self.dialect)
+
+    def features(self, requests: Sequence[Request]) -> dict[str, Any]:
         """The processor's output for a batch, on the model's device."""
         extra: dict[str, Any] = {}
         if any(request.regions for request in requests):
@@ -263,10 +149,6 @@ class Decoder:
         features["pixel_values"] = pixels[once]
         features["frame_ids"] = torch.tensor([order[image] for image in images], device=pixels.device)
 
-    def _text(self, tokens: Sequence[int]) -> str:
-        kept = [token for token in tokens if token not in self.eos]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
 
 class _Batch:
     """The cache of a batch and what belongs to it: which slots are real, and how many real ones each row
@@ -278,9 +160,9 @@ class _Batch:
         self.cache = DynamicCache()
         self.mask = torch.zeros((size, 0), dtype=torch.long, device=self.device)
 
-    def forward(self, feeds: Sequence[Sequence[int]], features: dict[str, Any]) -> NDArray[np.float32]:
-        """Feed each row its tokens, some rows perhaps none; returns next-token logits (B, V) of every row
-        that was fed (the others' are meaningless)."""
+    def forward(self, feeds: Sequence[Sequence[int]], keep: int, features: dict[str, Any]) -> NDArray[np.float32]:
+        """Feed each row its tokens, some rows perhaps none; returns the logits (B, keep, V) behind the last columns
+        (where a row was fed fewer tokens they are meaningless)."""
         width = max(len(feed) for feed in feeds)
         gaps = [width - len(feed) for feed in feeds]
         ids = torch.tensor([[self.pad] * gap + list(feed) for gap, feed in zip(gaps, feeds, strict=True)])
@@ -294,28 +176,21 @@ class _Batch:
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
             **features,
         )
         self.cache = output.past_key_values
-        logits: NDArray[np.float32] = output.logits[:, -1].float().cpu().numpy()
+        logits: NDArray[np.float32] = output.logits.float().cpu().numpy()
         return logits
 
-
-@torch.inference_mode()
-def decode_reference(model: Any, processor: Any, request: Request, *, free: bool = False) -> Answer:
-    """What `Decoder.decode([request])` must answer, done the plain and slow way: one request, one token at a
-    time (forced ones too), the whole sequence afresh for each token, no cache, no padding."""
-    decoder = Decoder(model, processor)
-    row = decoder._row(request, free)
-    features = decoder._features([request])
-    ids, mask = features.pop("input_ids"), features.pop("attention_mask")
-    while not row.done:
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **features).logits[0, -1]
-        row.step(logits.float().cpu().numpy(), join=False)
-        ids = torch.cat([ids, torch.tensor([row.tokens[-1:]], device=ids.device)], dim=1)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return row.answer(decoder._text(row.tokens), decoder.dialect)
+    def forget(self, wrong: Sequence[int], done: Sequence[bool]) -> None:
+        """Take back each row's last ``wrong`` tokens; rows that are done need nothing of what they saw."""
+        for row, count in enumerate(wrong):
+            self.mask[row, self.mask.shape[1] - count :] = 0
+        by_all = min((count for count, over in zip(wrong, done, strict=True) if not over), default=0)
+        if by_all and not any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
+            self.mask = self.mask[:, : self.mask.shape[1] - by_all]
+            self.cache.crop(-by_all)
 
 
 def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -10,6 +10,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -20,6 +21,7 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+BITS: dict[str, Literal[8, 4]] = {"8bit": 8, "4bit": 4}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -47,17 +49,18 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """`auto|float32|bfloat16|float16` -> dtype. `auto`: float32 on the CPU (bfloat16 is no faster there and
-    answers would differ between machines), bfloat16 on GPUs that have it, else float16.
+    """`auto|float32|bfloat16|float16|8bit|4bit` -> dtype. `auto`: float32 on the CPU (bfloat16 is no faster there and
+    answers would differ between machines), bfloat16 on GPUs that have it, else float16; so is what stays beside weights
+    in 8 or 4 bits.
 
     Raises:
         InputError: a spelling not known.
     """
     if isinstance(name, torch.dtype):
         return name
-    if name != "auto":
+    if name != "auto" and name not in BITS:
         if name not in DTYPES:
-            raise InputError(f"Unknown dtype {name!r}", f"Use auto, {', '.join(DTYPES)}.")
+            raise InputError(f"Unknown dtype {name!r}", f"Use auto, {', '.join([*DTYPES, *BITS])}.")
         return DTYPES[name]
     if device.type == "cpu":
         return torch.float32

@@ -15,6 +15,7 @@ import torch
 from elysium.errors import InputError
 from elysium.inference.decoding import Answer, Decoder, Request
 from elysium.inference.devices import release_memory
+from elysium.inference.reference import decode_reference
 
 
 class Engine:
@@ -25,17 +26,19 @@ class Engine:
             eval mode here.
         processor: its ElysiumProcessor.
         max_batch: most requests in one forward. In float32 answers do not depend on it.
+        reference: answer the plain and slow way, one request and one token at a time (`reference.py`): the same
+            answers, to hold the fast way against.
 
     Raises:
         InputError: `max_batch` below 1.
     """
 
-    def __init__(self, model: Any, processor: Any, max_batch: int = 8) -> None:
+    def __init__(self, model: Any, processor: Any, max_batch: int = 8, *, reference: bool = False) -> None:
         if max_batch < 1:
             raise InputError(f"A batch of {max_batch} requests makes no sense", "Give 1 or more.")
         self.model = model.eval()
         self.processor = processor
-        self.max_batch = max_batch
+        self.max_batch, self.reference = max_batch, reference
         self._decoder = Decoder(model, processor)
 
     @property
@@ -48,6 +51,10 @@ class Engine:
         answers: list[Answer] = []
         with torch.inference_mode():
             for start in range(0, len(requests), self.max_batch):
-                answers += self._decoder.decode(requests[start : start + self.max_batch], free=free)
+                batch = requests[start : start + self.max_batch]
+                if self.reference:
+                    answers += [decode_reference(self._decoder, request, free=free) for request in batch]
+                else:
+                    answers += self._decoder.decode(batch, free=free)
         release_memory()
         return answers

@@ -16,22 +16,31 @@ from huggingface_hub import hf_hub_download
 
 from elysium.errors import ElysiumError, ModelError
 from elysium.inference.importing import imported
-from elysium.pretrained import first_line, is_hub_id, key_problems, silence
+from elysium.pretrained import first_line, is_hub_id, key_problems, load_error, silence
 
 BUNDLED = ("nano",)
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")  # the second names shards
 
 
-def load_pretrained(model: str, dtype: torch.dtype, quantization_config: Any = None) -> tuple[Any, Any]:
-    """Model (on the CPU, in `dtype`, eval mode) and processor of a bundled name, a folder or a hub id.
+def load_pretrained(
+    model: str, dtype: torch.dtype, quantization_config: Any = None, device: torch.device | None = None
+) -> tuple[Any, Any]:
+    """Model (in `dtype`, eval mode, on `device`, by default the CPU) and processor of a bundled name, a folder or a hub
+    id.
 
-    Bundled models and folders are read without network. ``quantization_config``: as `from_pretrained` takes it.
+    Bundled models and folders are read without network. ``quantization_config``: as `from_pretrained` takes it; without
+    a `device` it decides where the model lies.
 
     Raises:
         ModelError: no such model, a folder without weights, or weights that do not fit (all keys listed).
     """
     options = {} if quantization_config is None else {"quantization_config": quantization_config}
-    return _load(locate(model), dtype, options)
+    if options and device is not None:
+        options["device_map"] = {"": device}  # weights in few bits are made where they stay
+    loaded, processor = _load(locate(model), dtype, options)
+    if device is not None and not options:
+        loaded = loaded.to(device)
+    return loaded, processor
 
 
 def bundled_folder(name: str) -> Path:
@@ -145,3 +154,22 @@ def _load(path: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
     if problems:
         raise ModelError(f"The weights of {path} do not fit its configuration: {'; '.join(problems)}", remedy)
     return model, processor
+
+
+def load_config(model: str) -> Any:
+    """The configuration of a bundled name, of a folder, which needs no weights, or of a hub id. Raises ModelError."""
+    from elysium.model import ElysiumConfig
+
+    folder = bundled_folder(model) if model in BUNDLED else Path(model).expanduser()
+    if not folder.is_dir() and not is_hub_id(model):
+        raise ModelError(f"There is no model {model!r}", f"Give {', '.join(BUNDLED)}, a folder or a hub id.")
+    try:
+        with silence():
+            values, _ = ElysiumConfig.get_config_dict(str(folder) if folder.is_dir() else model)
+            if values.get("model_type") == "elysium" and "vision_config" in values:
+                return ElysiumConfig.from_dict(values)
+    except ElysiumError:
+        raise
+    except Exception as error:  # transformers raises anything for a damaged file
+        raise load_error(model, error, "Give another.") from error
+    raise ModelError(f"{model} has no configuration that save_pretrained of an Elysium wrote", "Import or compose it.")

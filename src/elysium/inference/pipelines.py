@@ -22,10 +22,9 @@ from elysium.boxes import Affine2d, to_xyxy
 from elysium.errors import InputError
 from elysium.inference.clips import ClipAnswer, LostPolicy
 from elysium.inference.decoding import Request
-from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
+from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
 from elysium.inference.loading import load_pretrained
-from elysium.inference.sampling import uniform_frames
 from elysium.inference.streaming import DEFAULT_FPS, StreamTracker
 from elysium.inference.tracker import (
     DEFAULT_CLIP_LENGTH,
@@ -37,11 +36,13 @@ from elysium.inference.tracker import (
 from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
 from elysium.language.dialects import get_dialect
 from elysium.language.prompts import Task, build_prompt, build_question
+from elysium.model.processing import VIDEO_FRAMES
+from elysium.model.quantization import quantization
+from elysium.sampling import uniform_frames
 from elysium.tracks import TrackResult
 from elysium.video import FrameSource, open_source, read_image
 
 DESCRIBE_FRAMES = 8
-ASK_FRAMES = 16  # as in the paper; a model's `config.tracking["ask_frames"]` replaces it
 
 
 class Elysium:
@@ -52,11 +53,14 @@ class Elysium:
         processor: its ElysiumProcessor.
         name: what the results call it.
         max_batch: most objects in one forward.
+        reference: answer with transformers' `generate`, one object at a time: slow, and the same answers.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8) -> None:
+    def __init__(
+        self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8, *, reference: bool = False
+    ) -> None:
         self.model, self.processor, self.name = model, processor, name
-        self.engine = Engine(model, processor, max_batch)
+        self.engine = Engine(model, processor, max_batch, reference=reference)
         self.dialect = get_dialect(processor.dialect)
         self.tracking: dict[str, Any] = dict(getattr(model.config, "tracking", None) or {})
 
@@ -69,25 +73,29 @@ class Elysium:
         dtype: str | torch.dtype = "auto",
         threads: int | None = None,
         max_batch: int = 8,
+        reference: bool = False,
     ) -> Elysium:
         """Load a model.
 
         Args:
             model: "nano" (bundled, needs no network), a folder written by `save_pretrained`, or a hub id.
             device: auto, cpu, cuda, cuda:N or mps.
-            dtype: auto (float32 on the CPU), float32, bfloat16 or float16.
+            dtype: auto (float32 on the CPU), float32, bfloat16 or float16; 8bit or 4bit: of the language model's
+                layers (needs bitsandbytes).
             threads: CPU threads of PyTorch for the whole process; None leaves them alone.
             max_batch: most objects in one forward.
+            reference: answer with transformers' `generate`, one object at a time: slow, and the same answers.
 
         Raises:
             InputError: an unknown device or dtype.
-            ModelError: no such model, a folder without weights, or weights that do not fit (all keys listed).
+            ModelError: no such model, a folder without weights, weights that do not fit (all keys listed), or 8bit or
+                4bit without bitsandbytes.
         """
         where = resolve_device(device)
-        kind = resolve_dtype(dtype, where)
+        kind, bits = resolve_dtype(dtype, where), BITS.get(str(dtype))
         set_threads(threads)
-        loaded, processor = load_pretrained(str(model), kind)
-        return cls(loaded.to(where), processor, str(model), max_batch)
+        held = None if bits is None else quantization(bits, kind)
+        return cls(*load_pretrained(str(model), kind, held, where), str(model), max_batch, reference=reference)
 
     def track(
         self,
@@ -213,7 +221,7 @@ class Elysium:
         Raises:
             InputError: an empty question or an option that makes no sense. SourceError: nothing to read.
         """
-        count = self._default("ask_frames", num_frames, ASK_FRAMES)
+        count = self._default("ask_frames", num_frames, VIDEO_FRAMES)
         if count < 1:
             raise InputError(f"{count} frames show nothing", "Give 1 or more.")
         words = build_question(Task.VIDEO_QA, question=question)

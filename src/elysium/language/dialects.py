@@ -121,6 +121,20 @@ class Dialect:
                 boxes[frame] = box
         return ParsedAnswer(boxes, statuses, surplus)
 
+    def begun(self, text: str) -> list[list[str]]:
+        """The numbers of each box of a legal answer that may break off anywhere, as they are written.
+
+        A box that is closed has four. Of one that is not, the last may be cut short (or empty): more may follow.
+
+        >>> ELYSIUM.begun("Frame 1: [34,40,51,67], Frame 2: [3"), ELYSIUM.begun("[34,40,")
+        ([['34', '40', '51', '67'], ['3']], [['34', '40', '']])
+        """
+        boxes = []
+        for part in self._opened.split(_FRAME_LABEL.sub("", text))[1:]:
+            inner, _, _ = part.partition(self.closing)
+            boxes.append([self._digits.match(number)[0] for number in inner.split(self.separator)])  # type: ignore[index]
+        return boxes
+
     def _items(self, text: str) -> Iterator[tuple[int, str | None]]:
         """(0-based frame, text between the brackets or None when there is no complete box), in order."""
         labels = list(_FRAME_LABEL.finditer(text))
@@ -166,6 +180,14 @@ class Dialect:
         # Lazy up to the closing bracket, the next opening one (this box was never closed) or the end.
         opening, closing = re.escape(self.opening), re.escape(self.closing)
         return re.compile(rf"{opening}(.*?)({closing}|(?={opening})|\Z)", re.DOTALL)
+
+    @cached_property
+    def _opened(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.opening))
+
+    @cached_property
+    def _digits(self) -> re.Pattern[str]:
+        return re.compile(r"[0-9.]*" if self.decimals else r"[0-9]*")
 
     @cached_property
     def _number(self) -> re.Pattern[str]:

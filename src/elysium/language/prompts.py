@@ -24,6 +24,8 @@ SYSTEM_SENTENCE = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions. "
 )
 MARK_IMAGE = "<image>"
+MARK_VIDEO = "<video>"
+"""Stands for all frames of a video in a chat; the processor writes them out as `frames_block`."""
 MARK_ANSWER = "ASSISTANT:"
 """The end of every question."""
 MARK_REGION = "<region>"
@@ -138,7 +140,7 @@ def _required(task: Task, what: str, value: str | None) -> str:
     text = (value or "").strip()
     if not text:
         raise InputError(f"{task.value} needs {what}, and none (or an empty one) was given", f"Give {what}")
-    for mark in (MARK_IMAGE, MARK_REGION):
+    for mark in (MARK_IMAGE, MARK_VIDEO, MARK_REGION):
         if mark in text:
             raise InputError(f"{text!r} holds the reserved mark {mark}", "Write it without this mark")
     return text
@@ -197,14 +199,18 @@ def messages(task: Task, num_frames: int, question: str, answer: str | None = No
 
 
 # A first message of role "system" replaces the standard sentence (an empty one removes it). Later rounds have
-# no system text: they start again with "USER: ". Every answer is closed by the end token.
+# no system text: they start again with "USER: ". Every answer is closed by the end token. Words right behind a picture
+# start a new line, as models were trained on, unless they bring a line, a space or a comma of their own.
 CHAT_TEMPLATE = (
     "{%- macro render(content) -%}"
     "{%- if content is string -%}{{- content -}}"
     "{%- else -%}{%- for part in content -%}"
     "{%- if part['type'] == 'image' -%}{{- '" + MARK_IMAGE + "' -}}"
-    "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}"
-    "{%- else -%}{{- raise_exception('Only text and image parts are known, not ' + part['type']) -}}"
+    "{%- elif part['type'] == 'video' -%}{{- '" + MARK_VIDEO + "' -}}"
+    "{%- elif part['type'] == 'text' -%}"
+    "{%- if not loop.first and loop.previtem['type'] != 'text' and part['text'][:1] not in ['', '\\n', ' ', ','] -%}"
+    "{{- '\\n' -}}{%- endif -%}{{- part['text'] -}}"
+    "{%- else -%}{{- raise_exception('Only text, image and video parts are known, not ' + part['type']) -}}"
     "{%- endif -%}{%- endfor -%}{%- endif -%}"
     "{%- endmacro -%}"
     "{%- if messages and messages[0]['role'] == 'system' -%}{{- render(messages[0]['content']) -}}"

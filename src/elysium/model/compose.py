@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -22,6 +23,7 @@ from elysium.model.configuration import ElysiumConfig, ProjectorType
 from elysium.model.image_processing import ElysiumImageProcessor
 from elysium.model.modeling import ElysiumForConditionalGeneration
 from elysium.model.parts import (
+    GGUF,
     REMEDY,
     adds_bos,
     from_checkpoint,
@@ -58,7 +60,8 @@ def compose(
 
     Args:
         vision: folder or hub id of a vision model of transformers, or of a whole CLIP or SigLIP (its vision half).
-        language: folder or hub id of a causal language model with its tokenizer.
+        language: folder or hub id of a causal language model with its tokenizer; or a GGUF file (needs the package
+            gguf; its weights are expanded to ``dtype``).
         selector: fields of :class:`SelectorConfig`.
         projector_type, vision_feature_layers, vision_grid, region_tokens: as in :class:`ElysiumConfig`, whose defaults
             None stands for.
@@ -67,13 +70,17 @@ def compose(
             puts the language model on an accelerator, the rest is still on the CPU.
 
     Raises:
-        ModelError: no such folder or hub id, one that holds no vision or language model, weights that are missing, left
-            over or of another shape, or settings that do not fit the tower. All but the weights is checked first.
+        ModelError: no such folder or hub id, one that holds no vision or language model, a tokenizer of another
+            language model, weights that are missing, left over or of another shape, or settings that do not fit the
+            tower. All but the weights is checked first.
+
+    Weights are read from safetensors, else from pickles, of tensors alone: nothing in them is run.
     """
     random_state = torch.get_rng_state()
     vision, language = locate_part(vision), locate_part(language)
     tower_config, is_part = read_tower_config(vision)
-    text_config, tokenizer = read_text_config(language), read_tokenizer(language)
+    text_config = read_text_config(language)
+    tokenizer = read_tokenizer(language, text_config.vocab_size)
     image_size = image_size_of(vision, tower_config)
     asked: dict[str, Any] = {
         "projector_type": projector_type, "vision_feature_layers": vision_feature_layers,
@@ -142,7 +149,9 @@ def hollow_model(config: ElysiumConfig) -> ElysiumForConditionalGeneration:
         model = ElysiumForConditionalGeneration(config)
     kept, seen = config.selector_config.num_tokens, model.vision.num_tokens
     if kept > seen:
-        raise ModelError(f"The selector keeps {kept} of {seen} visual tokens", f"Set its num_tokens to 1..{seen}.")
+        raise ModelError(
+            f"The selector keeps {kept} of {seen} visual tokens", f"Set its num_tokens to 1..{seen} (--select)."
+        )
     return model
 
 
@@ -158,16 +167,24 @@ def _load_tower(name: str, config: PreTrainedConfig, is_part: bool, dtype: torch
 
 def _load_language_model(name: str, dtype: torch.dtype, quantization_config: Any) -> nn.Module:
     """The language model with its weights, quantised where that is asked for."""
-    options = {} if quantization_config is None else {"quantization_config": quantization_config}
+    whole = _expanded() if Path(name).suffix == GGUF else {}
+    options = whole if quantization_config is None else {"quantization_config": quantization_config}
     language_model, report = _load(AutoModelForCausalLM, name, dtype, **options)
     _check_report(name, report)
     return language_model
 
 
+def _expanded() -> dict[str, Any]:
+    """Options under which the weights of a GGUF file become ordinary ones. Left in its blocks they could be neither
+    trained nor saved, and code from the hub computes with them."""
+    settings = getattr(transformers, "GgufConfig", None)  # before it came, they always did
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
 def _load(factory: Any, name: str, dtype: torch.dtype, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """A model from safetensors, and the report of what did not fit."""
+    """A model, and the report of what did not fit."""
     report_all = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, report = from_checkpoint(factory, name, dtype=dtype, use_safetensors=True, **report_all, **options)
+    model, report = from_checkpoint(factory, name, dtype=dtype, weights_only=True, **report_all, **options)
     return model, dict(report)
 
 

@@ -20,11 +20,10 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig
 
 from elysium.errors import InputError, ModelError
 from elysium.files import ensure_folder, output_error, temporary_beside
-from elysium.language.prompts import MARK_IMAGE, MARK_REGION
 from elysium.model.compose import hollow_model
 from elysium.model.configuration import ElysiumConfig
 from elysium.model.image_processing import ElysiumImageProcessor
@@ -185,8 +184,8 @@ def _native_parts(
     """Configuration and processor of the result; what was decided is added to ``notes``. Raises ModelError."""
     tower, _ = read_tower_config(vision)
     size, normalisation = image_size_of(vision, tower), read_normalisation(vision)
-    text, tokenizer = read_text_config(language), as_sentencepiece(read_tokenizer(language), language)
-    _check_tokenizer(tokenizer, text.vocab_size, language, notes)
+    text = read_text_config(language)
+    tokenizer = as_sentencepiece(read_tokenizer(language, text.vocab_size), language)
     text.tie_word_embeddings = bool(text.tie_word_embeddings) and not _heads_differ(stored, notes)
     tower.name_or_path = text.name_or_path = ""  # they would be saved, and folders here mean nothing elsewhere
     tower.dtype = text.dtype = dtype = _most_used_dtype(stored)
@@ -208,18 +207,6 @@ def _native_parts(
         architectures=[ElysiumForConditionalGeneration.__name__],
     )  # fmt: skip
     return config, processor
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, language: str, notes: list[str]) -> None:
-    own = [token_id for token, token_id in tokenizer.get_vocab().items() if token not in (MARK_IMAGE, MARK_REGION)]
-    count = max(own) + 1
-    if count > rows:
-        raise ModelError(
-            f"The tokenizer of {language} has {count} tokens, but the embedding has {rows} rows",
-            "Give the language model that the checkpoint was trained with: --llm.",
-        )
-    if count < rows:
-        notes.append(f"the tokenizer has {count} tokens, the embedding {rows} rows: the last are never used")
 
 
 def _heads_differ(stored: Mapping[str, Stored], notes: list[str]) -> bool:

@@ -73,6 +73,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _skip_keys_device_placement = ["past_key_values"]
     _keep_in_fp32_modules_strict = ["selector"]
+    _keep_in_fp32_modules = ["selector"]  # which is what bitsandbytes leaves alone
 
     def _init_weights(self, module: nn.Module) -> None:
         """Own modules keep the initialisation of their constructors; submodels initialise themselves."""
@@ -123,7 +124,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
 
     @property
     def vision_dtype(self) -> torch.dtype:
-        return next(self.vision.tower.parameters()).dtype
+        return self._float_dtype(self.vision.tower)
+
+    def _float_dtype(self, module: nn.Module) -> torch.dtype:
+        """The number type that a module computes in: weights in 8 or 4 bits are held in integers."""
+        types = (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
+        fallback: Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        return next(types, fallback.dtype)
 
     def embed_text(self, input_ids: Tensor) -> Tensor:
         """Token embeddings (B, L, W); placeholders outside the vocabulary get those of token 0, to be replaced."""
@@ -157,12 +164,17 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         weights = (-0.5 * distance.square()).softmax(dim=-1) * known.unsqueeze(-1)
         return weights.to(table.dtype) @ table
 
-    def embed(self, input_ids: Tensor, **features: Any) -> tuple[Tensor, Selection | None]:
-        """Input embeddings (B, L, W) of text with every placeholder filled, and the selection (None without frames)."""
+    def embed(
+        self, input_ids: Tensor, goes_on: bool = False, **features: Any
+    ) -> tuple[Tensor, Selection | None]:
+        """Input embeddings (B, L, W) of text with every placeholder filled, and the selection (None without frames).
+
+        ``goes_on``: these ids follow a prompt that is in the cache, so they are text, whatever their numbers.
+        """
         embeddings = self.embed_text(input_ids)
         image_slots = input_ids == self.config.image_token_id
         if features.get("pixel_values") is None and features.get("vision_features") is None:
-            if bool(image_slots.any()):
+            if not goes_on and bool(image_slots.any()):
                 raise ModelError(
                     f"The prompt has {int(image_slots.sum())} image tokens but no frames were given",
                     "Pass pixel_values",
@@ -212,7 +224,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
 
     @property
     def projector_dtype(self) -> torch.dtype:
-        return next(self.projector.parameters()).dtype
+        return self._float_dtype(self.projector)
 
     def _tokens_per_frame(self, image_slots: Tensor, num_frames: int) -> int:
         """k, from the number of placeholders: so that one call can ask for another k than the configuration's."""
@@ -341,7 +353,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                 return ElysiumOutput(name_logits=names)
             if input_ids is None:
                 raise ModelError("Neither input_ids nor inputs_embeds were given", "Pass input_ids")
-            inputs_embeds, selection = self.embed(input_ids, **features)
+            inputs_embeds, selection = self.embed(input_ids, _goes_on(past_key_values), **features)
         if zero is not None:
             inputs_embeds = inputs_embeds + zero
             if selection is not None:
@@ -369,9 +381,17 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return inputs
 
 
-def _selection_output(selection: Selection | None) -> ElysiumOutput:
+def _goes_on(cache: Cache | None) -> bool:
+    """Whether a prompt is in the cache. Only steps of decoding are compiled, and there the question would be one to the
+    device."""
+    return cache is not None and (torch.compiler.is_compiling() or bool(cache.get_seq_length() > 0))
+
+
+def _selection_output(selection: Selection | None) -> dict[str, Any]:
+    """What an output says of the selection."""
     if selection is None:
-        return ElysiumOutput()
-    return ElysiumOutput(
-        selector_logits=selection.logits, selected=selection.indices, votes=selection.votes, voted_box=selection.box
-    )
+        return {}
+    return {
+        "selector_logits": selection.logits, "selected": selection.indices, "votes": selection.votes,
+        "voted_box": selection.box,
+    }  # fmt: skip

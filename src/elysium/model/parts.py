@@ -27,14 +27,21 @@ from transformers.utils import cached_file
 from elysium.errors import ModelError
 from elysium.model.image_processing import CLIP_MEAN, CLIP_STD
 from elysium.model.processing import add_marks
-from elysium.pretrained import first_line, is_hub_id, silence
+from elysium.pretrained import first_line, is_hub_id, load_error, silence
 
-REMEDY = "Give a folder with config.json and model.safetensors, or, with network, a hub id that has them."
+REMEDY = (
+    "Give a folder with config.json, weights and, for a language model, its tokenizer; or, with network, a hub id "
+    "that has them."
+)
+GGUF = ".gguf"
+_LEAST_USED = 0.9  # share of an embedding's rows that have a token; vocabularies are padded by a few per cent at most
 
 
 def locate_part(name: str) -> str:
-    """A folder as a path, what looks like a hub id as it is. Raises ModelError for neither."""
+    """A folder or GGUF file as a path, what looks like a hub id as it is. Raises ModelError for neither."""
     folder = Path(name).expanduser()
+    if folder.suffix == GGUF and folder.is_file():
+        return str(folder)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", REMEDY)
@@ -46,11 +53,14 @@ def locate_part(name: str) -> str:
 
 def from_checkpoint(factory: Any, name: str, **kwargs: Any) -> Any:
     """``factory.from_pretrained``, silent, without code from the checkpoint. Raises ModelError."""
+    place, file = Path(name), {}
+    if place.suffix == GGUF:
+        place, file = place.parent, {"gguf_file": place.name}
     try:
         with silence():
-            return factory.from_pretrained(name, trust_remote_code=False, **kwargs)
+            return factory.from_pretrained(str(place) if file else name, trust_remote_code=False, **file, **kwargs)
     except Exception as error:  # transformers raises anything for a damaged file, down to AttributeError
-        raise ModelError(f"{name} cannot be loaded: {first_line(error)}", REMEDY) from error
+        raise load_error(name, error, REMEDY) from error
 
 
 def read_tower_config(name: str) -> tuple[PreTrainedConfig, bool]:
@@ -88,15 +98,30 @@ def image_size_of(name: str, config: PreTrainedConfig) -> int:
     return side
 
 
-def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a language model with the marks and a pad token. Raises ModelError without an end token."""
+def read_tokenizer(name: str, rows: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model, whose embedding has so many rows, with the marks and a pad token.
+
+    Raises ModelError without an end token, and for another model's tokenizer.
+    """
     tokenizer = from_checkpoint(AutoTokenizer, name)
+    _check_vocabulary(name, tokenizer, rows)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"The tokenizer of {name} has no end token", "Set eos_token in its tokenizer_config.json.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token if tokenizer.unk_token_id is None else tokenizer.unk_token
     add_marks(tokenizer)
     return tokenizer
+
+
+def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Raises ModelError for tokens without a row (but for padding, which is never looked up), and for far too few."""
+    ids = set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id}
+    if not ids or max(ids) >= rows or len(ids) < _LEAST_USED * rows:
+        raise ModelError(
+            f"The tokenizer of {name} has {len(ids)} tokens, up to number {max(ids, default=0)}, but the embedding "
+            f"{rows} rows",
+            "Put the tokenizer beside it that this language model was trained with.",
+        )
 
 
 def as_sentencepiece(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:

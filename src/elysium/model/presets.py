@@ -1,7 +1,7 @@
-"""The bundled model ``nano`` before it is trained.
+"""The bundled model ``nano`` before it is trained, and the sizes of the published 7B model.
 
 Knows: sizes and initialisation of nano, its tokenizer, where its tower's ImageNet weights come from.
-Does not know: training data, how training is run.
+Does not know: training data, how training is run, the released weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import LlamaConfig, MobileNetV2Config, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    MobileNetV2Config,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
@@ -45,6 +51,19 @@ def nano_config(vocab_size: int) -> ElysiumConfig:
     )  # fmt: skip
 
 
+def elysium_7b_config() -> ElysiumConfig:
+    """The published model: CLIP ViT-L/14 at 336 px, 108 of 576 tokens kept, Vicuna-7B v1.5. All else is the default."""
+    tower = CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, projection_dim=768,
+        image_size=336, patch_size=14,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+        max_position_embeddings=4096, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return ElysiumConfig(tower, text, selector={"gate": "legacy"})
+
+
 def train_nano_tokenizer(
     texts: Iterable[str], vocab_size: int = 4096, phrases: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
@@ -73,7 +92,7 @@ def nano_processor(tokenizer: PreTrainedTokenizerFast, config: ElysiumConfig) ->
     return ElysiumProcessor(
         ElysiumImageProcessor(config.image_size, IMAGENET_MEAN, IMAGENET_STD), tokenizer,
         num_image_tokens=config.selector_config.num_tokens, num_region_tokens=config.region_tokens,
-        bos_per_piece=False,
+        bos_per_piece=False, video_frames=config.tracking["ask_frames"],
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ and returns one flat vector a frame, ``assemble`` (cheap, nothing learned) makes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,10 @@ from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
 
 _CHUNK = 2  # frames at once on a CPU: measured with nano, more are slower, and what lies between layers takes memory
+
+
+class _Enough(Exception):
+    """Everything that is needed of a forward has been seen."""
 
 
 class VisionEncoder(nn.Module):
@@ -41,9 +47,10 @@ class VisionEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> VisionEncoder:
         """A tower that does not learn stays as it is in use: batch normalisation would drift, without any gradient."""
-        super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
-            self.tower.eval()
+        learns = any(parameter.requires_grad for parameter in self.tower.parameters())
+        self.training = mode
+        if learns or self.tower.training:  # the Trainer asks at every step, and a tower has hundreds of modules
+            self.tower.train(mode and learns)
         return self
 
     @property
@@ -59,9 +66,15 @@ class VisionEncoder(nn.Module):
     def _probe(self, image_size: int) -> list[tuple[int, int]]:
         """(channels, side) of each feature layer, found by running the tower's structure on the meta device."""
         with torch.device("meta"):
-            probe = AutoModel.from_config(self.tower.config)
-            hidden = self._hidden(probe.eval(), torch.zeros(1, 3, image_size, image_size))
-        return [(h.shape[1], h.shape[2]) for h in hidden]
+            probe = AutoModel.from_config(self.tower.config).eval()
+            given: dict[str, Tensor] = {}
+            handles = [module.register_forward_hook(_keep(given, name)) for name, module in probe.named_modules()]
+            hidden = probe(torch.zeros(1, 3, image_size, image_size), output_hidden_states=True).hidden_states
+        for handle in handles:
+            handle.remove()
+        wanted = [hidden[i] for i in self.layers]
+        self._givers = [next((name for name, h in given.items() if h is state), "") for state in wanted]
+        return [(h.shape[1], h.shape[2]) for h in map(self._as_map, wanted)]
 
     def _folded_channels(self, channels: int, side: int) -> int:
         if side > self.grid and side % self.grid:
@@ -71,10 +84,30 @@ class VisionEncoder(nn.Module):
             )
         return channels * (side // self.grid) ** 2 if side > self.grid else channels
 
-    def _hidden(self, tower: nn.Module, pixel_values: Tensor) -> list[Tensor]:
+    def _hidden(self, pixel_values: Tensor) -> list[Tensor]:
         """Feature maps (F, C, side, side) of the chosen layers, transformer tokens folded to their grid."""
-        hidden = tower(pixel_values, output_hidden_states=True).hidden_states
-        return [self._as_map(hidden[i]) for i in self.layers]
+        # Sharded training wraps modules in its own hooks, which a forward that is broken off would skip.
+        if not torch.is_inference_mode_enabled() or not all(self._givers):
+            hidden = self.tower(pixel_values, output_hidden_states=True).hidden_states
+            return [self._as_map(hidden[i]) for i in self.layers]
+        given = self._run_until_given(pixel_values)
+        return [self._as_map(given[name]) for name in self._givers]
+
+    def _run_until_given(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """The hidden states by the modules that give them; what comes behind the last of these does not run."""
+        given: dict[str, Tensor] = {}
+        modules = {name: self.tower.get_submodule(name) for name in self._givers}
+        handles = [
+            module.register_forward_hook(_keep(given, name, until=len(modules))) for name, module in modules.items()
+        ]
+        try:
+            self.tower(pixel_values)
+        except _Enough:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return given
 
     def _as_map(self, hidden: Tensor) -> Tensor:
         if hidden.dim() == 4:
@@ -90,7 +123,7 @@ class VisionEncoder(nn.Module):
         # Channels last makes convolutions on a CPU about 1.6 times faster and changes nothing else.
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         step = len(pixel_values) if torch.is_grad_enabled() or pixel_values.is_cuda else _CHUNK
-        parts = [self._hidden(self.tower, part) for part in pixel_values.split(max(step, 1))]
+        parts = [self._hidden(part) for part in pixel_values.split(max(step, 1))]
         return torch.cat([torch.cat([m.flatten(1) for m in hidden], dim=1) for hidden in parts])
 
     def assemble(self, features: Tensor) -> Tensor:
@@ -113,3 +146,16 @@ class VisionEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.assemble(self.encode(pixel_values))
+
+
+def _keep(given: dict[str, Tensor], name: str, until: int | None = None) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that keeps what a module gives, and ends the forward once there are ``until``."""
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor):
+            given[name] = first
+        if len(given) == until:
+            raise _Enough
+
+    return keep

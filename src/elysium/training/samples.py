@@ -19,11 +19,11 @@ from torch.utils.data import Dataset
 
 from elysium.boxes import quantize
 from elysium.config import DataSection, Phase
-from elysium.data.sampling import draw_frames, spread_frames
 from elysium.data.synth.questions import ask
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import SYSTEM_SENTENCE, Task, answer_text, build_prompt, build_question
+from elysium.sampling import draw_frames, spread_frames
 from elysium.training.sources import ClipLabels, Clips, Frames, ObjectLabel
 
 Kind = Literal["image", "boxes", "words"]

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from elysium.config import LoraSection, TrainConfig
-from elysium.errors import InputError, ModelError
+from elysium.errors import InputError
 from elysium.inference.loading import load_pretrained
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.model.compose import compose
 from elysium.model.presets import build_nano, nano_processor, train_nano_tokenizer
+from elysium.model.quantization import quantization
 from elysium.training.vocabulary import Vocabulary, template_phrases
 
 Start = tuple[ElysiumForConditionalGeneration, ElysiumProcessor]
@@ -33,7 +33,7 @@ def given_start(config: TrainConfig, quantized: bool = True) -> Start | None:
     """
     section, kept = config.model, config.output_dir / "start"
     dtype = DTYPES[section.dtype]
-    four_bit = _four_bit() if quantized and section.lora is not None and section.lora.four_bit else None
+    four_bit = quantization(4) if quantized and section.lora is not None and section.lora.four_bit else None
     if section.compose is not None:
         torch.manual_seed(config.seed)
         parts = section.compose.model_dump(exclude_none=True)
@@ -174,20 +174,3 @@ def counted_as_adapted(model: nn.Module, config: TrainConfig) -> Iterator[None]:
         model._hf_peft_config_loaded = True  # type: ignore[assignment]
     yield
     model._hf_peft_config_loaded = False  # type: ignore[assignment]
-
-
-def _four_bit() -> Any:
-    """4-bit NormalFloat with double quantisation, computed in bfloat16. Raises ModelError without bitsandbytes."""
-    try:
-        import bitsandbytes  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            "model.lora.four_bit needs the package bitsandbytes, which is not installed", "pip install bitsandbytes"
-        ) from error
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["vision", "selector", "projector", "annotation", "lm_head"],
-    )  # fmt: skip

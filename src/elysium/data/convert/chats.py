@@ -42,8 +42,8 @@ from elysium.data.frames import FRAMES_JSON, extract_frames
 from elysium.data.records import Record, Turn
 from elysium.data.records.checks import BOX_MARK
 from elysium.data.records.streaming import Problem, stream
-from elysium.data.sampling import spread_frames
 from elysium.errors import InputError, SourceError
+from elysium.sampling import spread_frames
 
 _CHUNK = 500
 _SIDES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}

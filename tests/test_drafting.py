@@ -1,0 +1,181 @@
+"""Drafts: what is guessed, that no guess changes an answer or a score, and how many forwards are saved."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import tokenizers_zoo as zoo
+from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
+from elysium.inference.answers import Request, Row
+from elysium.inference.decoding import Decoder
+from elysium.inference.drafting import WIDTH, Drafter
+from elysium.inference.pipelines import Elysium
+from elysium.inference.reference import decode_reference
+from elysium.language.dialects import ELYSIUM, SHIKRA, Dialect
+from elysium.language.grammar import AnswerGrammar
+from elysium.language.prompts import Task, build_prompt, build_question
+from tiny import tiny_tokenizer
+
+CUTS = {"nano": tiny_tokenizer, "qwen": zoo.qwen_like, "llama3": zoo.llama3_like, "metaspace": zoo.metaspace_like}
+STILL = [[34, 40, 51, 67]] * 6
+MOVING = [[10 + 3 * t, 20 - t, 30 + 3 * t, 45 - t] for t in range(6)]
+WANDERING = [[34, 40, 51, 67], [34, 41, 51, 67], [0, 0, 0, 0], [0, 0, 0, 0], [100, 100, 100, 100], [5, 7, 50, 70]]
+
+
+@cache
+def grammar_of(tokenizer: PreTrainedTokenizerFast, dialect: Dialect) -> AnswerGrammar:
+    return AnswerGrammar(tokenizer, dialect)
+
+
+class Scripted:
+    """A model that has one answer in mind: what it says behind a prefix of it, right or wrong."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, dialect: Dialect, boxes: list[list[int]]) -> None:
+        text = dialect.format_boxes(boxes, full_stop=True)
+        self.ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        self.size = len(tokenizer) + 5
+
+    def logits(self, before: int, draft: list[int]) -> np.ndarray:
+        """(len(draft) + 1, V) behind ``before`` tokens of the answer and each token of a draft; noise behind a wrong
+        one, as what a model says there means nothing."""
+        rows = np.random.default_rng(before).normal(size=(len(draft) + 1, self.size)).astype(np.float32)
+        for place in range(len(draft) + 1):
+            if draft[:place] == self.ids[before : before + place] and before + place < len(self.ids):
+                rows[place, self.ids[before + place]] += 20
+        return rows
+
+
+def answer(
+    tokenizer: PreTrainedTokenizerFast, dialect: Dialect, boxes: list[list[int]], *, first: bool, drafts: bool,
+    free: bool = False,
+) -> tuple[Row, int]:  # fmt: skip
+    """The row that a scripted model wrote, and in how many forwards."""
+    model = Scripted(tokenizer, dialect, boxes)
+    region = tuple(value / dialect.max_bin for value in boxes[0])
+    request = Request("", [], [(0, region)] if first else [], num_boxes=len(boxes))  # type: ignore[list-item]
+    state = grammar_of(tokenizer, dialect).start(len(boxes))
+    row = Row(request, state, free, frozenset([tokenizer.eos_token_id]))
+    drafter, forwards = Drafter(tokenizer, dialect), 0
+    row.start([])
+    while not row.done:
+        row.draft = drafter.draft(row) if drafts else []
+        seen = len(row.tokens)
+        wrong = row.read(model.logits(seen, row.draft))
+        assert 0 <= wrong <= len(row.draft)
+        forwards += 1
+    assert row.tokens == model.ids
+    return row, forwards
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["grammar", "free"])
+@pytest.mark.parametrize("boxes", [STILL, MOVING, WANDERING], ids=["still", "moving", "wandering"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_drafted_answers_are_undrafted_ones_with_fewer_forwards(cut: str, boxes: list[list[int]], free: bool) -> None:
+    tokenizer = CUTS[cut]()
+    row, forwards = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=True, free=free)
+    plain, steps = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=False, free=free)
+    assert row.tokens == plain.tokens
+    np.testing.assert_allclose(row.log_probs, plain.log_probs, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(row.scored, plain.scored)
+    assert forwards < steps
+    if boxes is STILL:  # every draft is right
+        assert forwards <= len(row.tokens) / WIDTH + 1
+    if boxes is MOVING and not free and cut == "nano":  # the corner is new in each, the size is known
+        assert forwards <= 2 * 6 + 1
+
+
+def test_other_dialects_are_drafted_too() -> None:
+    boxes = [[340, 400, 510, 670]] * 4
+    row, forwards = answer(zoo.qwen_like(), SHIKRA, boxes, first=True, drafts=True)
+    assert forwards <= len(row.tokens) / WIDTH + 1
+
+
+def test_llama_cuts_numbers_into_digits(shared_dir: Path) -> None:
+    model = shared_dir / "data" / "tokenizer" / "llama.model"
+    if not model.is_file():
+        pytest.skip(f"no tokenizer in {model}")
+    tokenizer = zoo.llama(model)
+    for boxes, share in ((STILL, 1 / WIDTH), (MOVING, 1 / 5)):
+        row, forwards = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=True)
+        _, steps = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=False)
+        assert forwards <= share * len(row.tokens) + 1 < steps
+
+
+def test_without_a_first_box_drafting_begins_behind_it() -> None:
+    tokenizer = tiny_tokenizer()
+    _, with_box = answer(tokenizer, ELYSIUM, STILL, first=True, drafts=True)
+    _, by_words = answer(tokenizer, ELYSIUM, STILL, first=False, drafts=True)
+    assert with_box < by_words == 4 + with_box  # the first box number by number
+
+
+def test_a_number_that_has_begun_is_drafted_as_the_nearest_with_its_digits() -> None:
+    drafter = Drafter(tiny_tokenizer(), ELYSIUM)
+    assert drafter._nearest(34, "") == 34
+    assert drafter._nearest(34, "3") == 34
+    assert drafter._nearest(34, "4") == 40
+    assert drafter._nearest(34, "2") == 29
+    assert drafter._nearest(130, "") == 100
+
+
+def test_rows_of_free_text_and_rows_off_the_grammar_have_no_draft() -> None:
+    tokenizer = tiny_tokenizer()
+    drafter, grammar = Drafter(tokenizer, ELYSIUM), grammar_of(tokenizer, ELYSIUM)
+    told = Row(Request("", []), None, True, frozenset())
+    assert drafter.draft(told) == []
+    astray = Row(Request("", [], [(0, (0.1, 0.1, 0.2, 0.2))], num_boxes=2), grammar.start(2), True, frozenset([1]))
+    assert drafter.draft(astray) != []
+    astray.read(np.eye(len(tokenizer) + 5, dtype=np.float32)[[7]])  # a token no legal answer begins with
+    assert drafter.draft(astray) == []
+
+
+@pytest.fixture(scope="module")
+def nano() -> Elysium:
+    return Elysium.from_pretrained("nano", threads=1)
+
+
+def clip_requests(model: Elysium, number: int, generator: ClipGenerator) -> list[Request]:
+    """SOT of every thing in a clip made by program, and RSOT of those that have words."""
+    clip = generator.generate(number)
+    requests = []
+    for thing in clip.objects:
+        count, box = len(clip.frames), thing.boxes_xyxyn[0]
+        if not np.isnan(box).any():
+            bins = np.round(box * 100).astype(int)
+            question = build_question(Task.SOT, box_text=ELYSIUM.format_box(bins), region_mark=True)
+            region = (0, tuple(float(value) for value in bins / 100))
+            prompt = build_prompt(Task.SOT, count, question)
+            requests.append(Request(prompt, list(clip.frames), [region], num_boxes=count))  # type: ignore[list-item]
+        if thing.expressions:
+            question = build_question(Task.RSOT, expression=thing.expressions[0])
+            prompt = build_prompt(Task.RSOT, count, question)
+            requests.append(Request(prompt, list(clip.frames), query=thing.expressions[0], num_boxes=count))
+    return requests
+
+
+@pytest.mark.slow
+def test_nano_answers_the_same_drafted_and_undrafted(nano: Elysium) -> None:
+    """In batches whose rows accept different lengths; benchmarks/speed.py compares hundreds."""
+    kind = SynthConfig(size_px=224, num_frames=3, max_objects=5, patch_share=0.0)
+    generator = ClipGenerator(kind, AssetLibrary.from_folder(None, "val"), seed=3)
+    fast = Decoder(nano.model, nano.processor)
+    plain = Decoder(nano.model, nano.processor, drafts=False)
+    compared = 0
+    with torch.inference_mode():
+        for number in range(5):
+            requests = clip_requests(nano, number, generator)
+            for one, other in zip(fast.decode(requests), plain.decode(requests), strict=True):
+                assert one.token_ids == other.token_ids
+                np.testing.assert_allclose(one.box_scores, other.box_scores, atol=1e-5)
+                compared += 1
+            if number < 2:
+                reference = decode_reference(fast, requests[0])
+                (alone,) = fast.decode(requests[:1])
+                assert alone.token_ids == reference.token_ids
+                np.testing.assert_allclose(alone.box_scores, reference.box_scores, atol=1e-5)
+    assert compared >= 25
