@@ -29,6 +29,10 @@ class StandIn:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
+        self.engine = ScriptedEngine(boxes_at())
+
+    def with_engine(self, engine: Any) -> StandIn:
+        return self
 
     def unknown_words(self, expressions: list[str]) -> list[str]:
         return [f"never saw {text}" for text in expressions if "zyx" in text]
@@ -163,7 +167,7 @@ def test_track_many_goes_on_past_failures_and_skips_what_is_done(
     here: Path, model: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "list.jsonl").write_text(MANY)
-    arguments = ["track-many", "list.jsonl", "--output", "out", "--save", "json,csv"]
+    arguments = ["track-many", "list.jsonl", "--output", "out", "--save", "json,csv", "--at-once", "1"]
     assert main(arguments) == 1
     said = capsys.readouterr()
     assert said.out == "3 done, 0 skipped (done before), 1 failed: out\n"
@@ -193,7 +197,8 @@ def test_ctrl_c_in_track_many_keeps_what_is_done(here: Path, model: StandIn) -> 
         '{"source": "clip", "expression": "dog"}\n{"source": "stop", "expression": "dog"}\n'
         '{"source": "clip two", "expression": "dog"}\n'
     )
-    assert main(["track-many", "list.jsonl", "--output", "out", "--save", "json", "--quiet"]) == 130
+    arguments = ["track-many", "list.jsonl", "--output", "out", "--save", "json", "--quiet", "--at-once", "1"]
+    assert main(arguments) == 130
     assert [str(p.relative_to(here / "out")) for p in (here / "out").rglob("*.json")] == ["clip/tracks.json"]
     assert issubclass(Interrupted, KeyboardInterrupt)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.pipelines import Elysium
 from elysium.inference.reference import decode_reference
 from elysium.language.prompts import Task, build_prompt, build_question
 from scripted import numbered_frames
@@ -145,6 +146,69 @@ def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.M
         choices += len(state.allowed()) > 1
         state.advance(token)
     assert len(forwards) == choices
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["grammar", "free"])
+def test_objects_in_the_same_frames_share_them(free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the selector does not look at the question: the frames' tokens are fed once, answers are those of each."""
+    decoder = Decoder(*tiny_model_and_processor(gate="mlp"))
+    first = ask(decoder, Task.RSOT, 3)
+    words = ["the red car", "a dog on the left of it", "the red circle"]
+    asked = [replace(ask(decoder, Task.RSOT, 3, each), frames=first.frames, max_new_tokens=30) for each in words]
+    asked.append(replace(ask(decoder, Task.SOT, 3), frames=first.frames, max_new_tokens=30))
+    with torch.inference_mode():
+        alone = [decoder.decode([request], free=free)[0] for request in asked]
+        fed: list[int] = []
+        forward = type(decoder.model).forward
+
+        def count(model: Any, *args: Any, **kwargs: Any) -> Any:
+            fed.append(int((kwargs["input_ids"] == decoder.processor.image_token_id).sum()))
+            return forward(model, *args, **kwargs)
+
+        monkeypatch.setattr(type(decoder.model), "forward", count)
+        together = decoder.decode(asked, free=free)
+    assert sum(fed) == fed[0] == 3 * decoder.processor.num_image_tokens
+    for one, other in zip(together, alone, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("gate", ["mlp", "prompt"])
+def test_the_tower_looks_at_each_frame_of_a_video_once(gate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlap frames and frames of several objects included; boxes are those of a model that remembers nothing."""
+    model, processor = tiny_model_and_processor(gate=gate)
+    frames = np.random.default_rng(0).integers(0, 255, (9, 40, 60, 3), dtype=np.uint8)
+    elysium = Elysium(model, processor, max_batch=2)
+    asked = {"boxes": [[5, 5, 30, 30]], "expression": ["the red car", "a dog"], "clip_length": 4, "search_window": None}
+    looked: list[int] = []
+    encode = type(model).encode_frames
+    monkeypatch.setattr(type(model), "encode_frames", lambda self, x: (looked.append(len(x)), encode(self, x))[1])
+    first = elysium.track(frames, **asked)
+    assert sum(looked) == len(frames)
+    monkeypatch.setattr(Decoder, "_seen", property(lambda self: {}, lambda self, value: None), raising=False)
+    forgetful = Elysium(model, processor, max_batch=1).track(frames, **asked)
+    assert sum(looked) > 3 * len(frames)
+    for one, other in zip(first.tracks, forgetful.tracks, strict=True):
+        np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, equal_nan=True)
+    assert all(frame.flags.writeable for frame in frames)
+
+
+def test_a_buffer_that_is_written_to_is_looked_at_again() -> None:
+    decoder = Decoder(*tiny_model_and_processor())
+    request = ask(decoder, Task.REC, 1)
+    with torch.inference_mode():
+        decoder.decode([request])
+        request.frames[0][:] = 255 - request.frames[0]
+        (changed,) = decoder.decode([request])
+        (fresh,) = Decoder(decoder.model, decoder.processor).decode([request])
+    np.testing.assert_array_equal(changed.box_scores, fresh.box_scores)
+
+
+def test_a_selector_that_looks_at_the_question_sees_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(*tiny_model_and_processor(gate="prompt"))
+    first = ask(decoder, Task.RSOT, 2)
+    assert not decoder._share_a_prefix([first, replace(ask(decoder, Task.RSOT, 2, "a dog"), frames=first.frames)])
+    decoder = Decoder(*tiny_model_and_processor(gate="mlp"))
+    assert not decoder._share_a_prefix([first, ask(decoder, Task.RSOT, 2, "a dog")])  # other arrays
 
 
 def hand_score(decoder: Decoder, request: Request, answer: Answer) -> np.ndarray:

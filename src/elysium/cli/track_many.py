@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from elysium.manifest import ManifestItem
 
 FAILURES = "failures.jsonl"
+AT_ONCE = 4
 
 
 def track_many(
@@ -39,6 +40,7 @@ def track_many(
     save: Annotated[str, typer.Option("--save", metavar="LIST", help="As of `elysium track`.")] = DEFAULT_SAVE,
     clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search",
+    at_once: Annotated[int, typer.Option("--at-once", metavar="N", help="So many videos share a batch.")] = AT_ONCE,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -59,6 +61,7 @@ def track_many(
         raise InputError("--save none would leave nothing to skip by, and nothing to read", "Save at least json.")
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
+    common.at_least("--at-once", at_once)
     items = read_manifest(manifest)
     folder = Path(output)
     check_writable(folder)
@@ -68,8 +71,7 @@ def track_many(
     failures: list[dict[str, str]] = []
     if waiting:
         loaded = common.load_model(model, device, dtype, threads)
-        for item in _told(waiting, quiet):
-            problem = _track_one(loaded, item, plans[item.id], clip_length, lost_policy)
+        for item, problem in _told(_tracked(loaded, waiting, plans, clip_length, lost_policy, at_once), waiting, quiet):
             if problem is not None:
                 failures.append({"id": item.id, "source": item.source, "error": problem})
                 common.error_line(f"{item.id}: {problem}")
@@ -82,6 +84,18 @@ def track_many(
 
 def _is_done(plan: OutputPlan) -> bool:
     return all((plan.folder / name).exists() for name in plan.names.values())
+
+
+def _tracked(
+    model: Elysium, items: Sequence[ManifestItem], plans: Mapping[str, OutputPlan], clip_length: int | None,
+    lost_policy: str, at_once: int,
+) -> Iterator[tuple[ManifestItem, str | None]]:  # fmt: skip
+    """Each item, as it is done, with what went wrong or None."""
+    from elysium.inference.together import Together
+
+    together = Together(model.engine, at_once)
+    shared = model.with_engine(together)
+    return together.map(lambda item: _track_one(shared, item, plans[item.id], clip_length, lost_policy), items)
 
 
 def _track_one(
@@ -110,13 +124,15 @@ def _write_failures(path: Path, failures: list[dict[str, str]]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _told(items: Sequence[ManifestItem], quiet: bool) -> Iterator[ManifestItem]:
-    """The items, with a progress line on stderr: items done, time left."""
+def _told(
+    tracked: Iterator[tuple[ManifestItem, str | None]], items: Sequence[ManifestItem], quiet: bool
+) -> Iterator[tuple[ManifestItem, str | None]]:
+    """The same, with a progress line on stderr: items done, time left."""
     with _progress(len(items), quiet) as line:
-        for number, item in enumerate(items):
+        line(0, items[0].id)
+        for number, (item, problem) in enumerate(tracked, start=1):
             line(number, item.id)
-            yield item
-        line(len(items), "done")
+            yield item, problem
 
 
 @contextmanager

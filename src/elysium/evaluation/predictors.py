@@ -209,7 +209,7 @@ class InWords:
             first_box(item)  # which must be one, for REC to be right or wrong
         paths = [self.images / name for name in item.record.frames]
         heard, asked = _Ear(self.model.engine), copy.copy(self.model)
-        asked.engine = heard  # type: ignore[assignment]  # an engine that remembers what it was asked
+        asked.engine = heard  # an engine that remembers what it was asked
         began = time.perf_counter()
         result = self._ask(asked, item, paths)
         seconds = time.perf_counter() - began

@@ -111,7 +111,7 @@ class Row:
         right = 0
         while not self.done:
             written = self._write([self._choose(logits[right])], join)
-            held = _common(written, self.draft[right:])
+            held = common_length(written, self.draft[right:])
             right += held
             if held < len(written):
                 self.pending = written[held:]
@@ -188,7 +188,7 @@ def _log_prob(logits: NDArray[np.float32], chosen: np.float32) -> float:
     return float(chosen - peak - np.log(np.exp(values - peak).sum()))
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens both begin with."""
     count = 0
     while count < min(len(first), len(second)) and first[count] == second[count]:

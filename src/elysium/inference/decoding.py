@@ -12,6 +12,9 @@ not seen, and behind them a draft of what may follow:
   and on nothing behind. So as long as the draft's tokens are the ones that would have been chosen, the logits behind
   them are those of a forward of their own. `Row.read` chooses as if there were no draft, and stops at the first
   difference.
+- Requests about the same frames begin with the same tokens, as questions stand behind the frames. Where the selector
+  does not look at the question, what the model makes of them is the same too: it is computed once and copied to every
+  row.
 - The slots of a draft's wrong tokens get attention mask 0 for good, or leave the cache if every row has some.
   Positions are counted per row over real tokens only, so what follows stands where it would have stood.
 
@@ -36,7 +39,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from elysium.inference.answers import Answer, Request, Row
+from elysium.inference.answers import Answer, Request, Row, common_length
 from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
@@ -59,6 +62,8 @@ class Decoder:
         self.dialect: Dialect = get_dialect(processor.dialect)
         self.eos = _eos_ids(model, self.tokenizer)
         self.pad = int(self.tokenizer.pad_token_id or 0)  # stands in masked slots only
+        # Frames of the last batch and what the tower saw, by the id of the array, which is its own while it lives.
+        self._seen: dict[int, tuple[NDArray[np.uint8], torch.Tensor]] = {}
 
     @cached_property
     def grammar(self) -> AnswerGrammar:
@@ -83,11 +88,14 @@ class Decoder:
         if not requests:
             return []
         rows = [self.begin(request, free) for request in requests]
-        features = self.features(requests)
-        prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
+        batch = _Batch(self.model, len(rows), self.pad)
+        if self._share_a_prefix(requests):
+            prompts, features = self._feed_prefix(batch, requests), {}
+        else:
+            features = self.features(requests)
+            prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
         for row, prompt in zip(rows, prompts, strict=True):
             row.start(prompt)
-        batch = _Batch(self.model, len(rows), self.pad)
         width = WIDTHS.get(_device(self.model).type, WIDTH)
         widths = [width] * len(rows)
         while not all(row.done for row in rows):
@@ -100,6 +108,24 @@ class Decoder:
                 width if count else min(2 * last, WIDEST * width) for count, last in zip(wrong, widths, strict=True)
             ]
         return [self.finish(row) for row in rows]
+
+    def _share_a_prefix(self, requests: Sequence[Request]) -> bool:
+        """Whether what the model sees up to the questions is the same for all: frames stand in front of them."""
+        first = [id(image) for image in requests[0].frames]
+        if len(requests) < 2 or any([id(image) for image in other.frames] != first for other in requests):
+            return False
+        selector = getattr(self.model, "selector", None)
+        return selector is not None and "prompt" not in selector.looks_at and not self.model.config.region_tokens
+
+    def _feed_prefix(self, batch: _Batch, requests: Sequence[Request]) -> list[list[int]]:
+        """Feed the part that all prompts begin with once, for all rows; returns what is left of each."""
+        prompts = [self.processor.encode_prompt(request.prompt) for request in requests]
+        common = min(common_length(prompts[0], other) for other in prompts[1:])
+        common = min(common, *(len(prompt) - 1 for prompt in prompts))  # of each, something is left to feed
+        features = self.features(requests[:1])
+        del features["input_ids"], features["attention_mask"]
+        batch.feed_all(prompts[0][:common], features)
+        return [prompt[common:] for prompt in prompts]
 
     def _draft(self, rows: Sequence[Row], widths: Sequence[int]) -> None:
         for row, width in zip(rows, widths, strict=True):
@@ -135,19 +161,23 @@ class Decoder:
         )
         device = _device(self.model)
         moved = {key: value.to(device) for key, value in features.items()}
-        self._share_frames(moved, requests)
+        if hasattr(self.model, "encode_frames") and "pixel_values" in moved:
+            self._look_once(moved, [image for request in requests for image in request.frames])
         return moved
 
-    def _share_frames(self, features: dict[str, Any], requests: Sequence[Request]) -> None:
-        """Frames that several requests of the batch show (the very same array) are looked at once."""
-        images = [id(image) for request in requests for image in request.frames]
-        order = {image: place for place, image in enumerate(dict.fromkeys(images))}
-        if len(order) == len(images) or not hasattr(self.model, "encode_frames"):
-            return
-        pixels = features["pixel_values"]
-        once = torch.tensor([images.index(image) for image in order], device=pixels.device)
-        features["pixel_values"] = pixels[once]
-        features["frame_ids"] = torch.tensor([order[image] for image in images], device=pixels.device)
+    def _look_once(self, features: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> None:
+        """Put what the tower sees in place of pixels. It looks at each frame (the very same array) once, also if
+        several requests of the batch show it, or the batch before did, as clips overlap by a frame."""
+        pixels, places = features.pop("pixel_values"), {id(image): place for place, image in enumerate(images)}
+        new = [image for image in places if image not in self._seen]
+        found = self.model.encode_frames(pixels[[places[image] for image in new]]) if new else ()
+        seen = {image: looks for image, (_, looks) in self._seen.items()} | dict(zip(new, found, strict=True))
+        features["vision_features"] = torch.stack([seen[image] for image in places])
+        if len(places) < len(images):
+            order = {image: place for place, image in enumerate(places)}
+            features["frame_ids"] = torch.tensor([order[id(image)] for image in images], device=pixels.device)
+        # What may be written to may hold another frame by the next batch.
+        self._seen = {id(image): (image, seen[id(image)]) for image in images if not image.flags.writeable}
 
 
 class _Batch:
@@ -182,6 +212,13 @@ class _Batch:
         self.cache = output.past_key_values
         logits: NDArray[np.float32] = output.logits.float().cpu().numpy()
         return logits
+
+    def feed_all(self, ids: Sequence[int], features: dict[str, Any]) -> None:
+        """Feed the same tokens to every row, in a forward of one."""
+        size, self.mask = len(self.mask), self.mask[:1]
+        self.forward([ids], 1, features)
+        self.cache.batch_repeat_interleave(size)
+        self.mask = self.mask.repeat(size, 1)
 
     def forget(self, wrong: Sequence[int], done: Sequence[bool]) -> None:
         """Take back each row's last ``wrong`` tokens; rows that are done need nothing of what they saw."""

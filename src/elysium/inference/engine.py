@@ -2,7 +2,6 @@
 
 Knows batch sizes, PyTorch's inference mode, when memory can go back.
 Knows nothing of what is asked or of what an answer means.
-This is the place where prefixes and vision features will be shared between requests.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from typing import Any
 
 import torch
 
-from elysium.errors import InputError
+from elysium.errors import InputError, ModelError
 from elysium.inference.decoding import Answer, Decoder, Request
 from elysium.inference.devices import release_memory
 from elysium.inference.reference import decode_reference
+
+TOKENS_PER_BOX = 17  # with its "Frame 1: ", in LLaMA's
 
 
 class Engine:
@@ -25,7 +26,10 @@ class Engine:
         model: an ElysiumForConditionalGeneration on the device and in the number type it is to run in; put in
             eval mode here.
         processor: its ElysiumProcessor.
-        max_batch: most requests in one forward. In float32 answers do not depend on it.
+        max_batch: most requests in one forward. In float32 answers do not depend on it. Where so many do not fit into
+            the memory of the device, half as many are tried, and stay the most.
+        max_tokens: most tokens in one forward, padding and answers included, counted roughly; None: no limit. A
+            request that has more is asked alone.
         reference: answer the plain and slow way, one request and one token at a time (`reference.py`): the same
             answers, to hold the fast way against.
 
@@ -33,12 +37,14 @@ class Engine:
         InputError: `max_batch` below 1.
     """
 
-    def __init__(self, model: Any, processor: Any, max_batch: int = 8, *, reference: bool = False) -> None:
+    def __init__(
+        self, model: Any, processor: Any, max_batch: int = 8, *, max_tokens: int | None = None, reference: bool = False
+    ) -> None:
         if max_batch < 1:
             raise InputError(f"A batch of {max_batch} requests makes no sense", "Give 1 or more.")
         self.model = model.eval()
         self.processor = processor
-        self.max_batch, self.reference = max_batch, reference
+        self.max_batch, self.max_tokens, self.reference = max_batch, max_tokens, reference
         self._decoder = Decoder(model, processor)
 
     @property
@@ -47,14 +53,43 @@ class Engine:
         return bool(getattr(self.model.config, "region_tokens", 0))
 
     def run(self, requests: Sequence[Request], *, free: bool = False) -> list[Answer]:
-        """Answers, one for each request, in the order of the requests (see `Decoder.decode` for `free`)."""
+        """Answers, one for each request, in the order of the requests (see `Decoder.decode` for `free`).
+
+        Raises ModelError for a request that does not fit into the memory of the device.
+        """
         answers: list[Answer] = []
         with torch.inference_mode():
-            for start in range(0, len(requests), self.max_batch):
-                batch = requests[start : start + self.max_batch]
-                if self.reference:
-                    answers += [decode_reference(self._decoder, request, free=free) for request in batch]
-                else:
-                    answers += self._decoder.decode(batch, free=free)
+            while len(answers) < len(requests):
+                batch = self._next_batch(requests[len(answers) :])
+                answers += self._answer(batch, free)
         release_memory()
         return answers
+
+    def _next_batch(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """As many of the first requests as may be answered at once."""
+        count, longest = 1, self._tokens(requests[0])
+        for request in requests[1 : self.max_batch]:
+            longest = max(longest, self._tokens(request))
+            if self.max_tokens is not None and longest * (count + 1) > self.max_tokens:
+                break
+            count += 1
+        return requests[:count]
+
+    def _tokens(self, request: Request) -> int:
+        """Roughly how many tokens a request and its answer have: a word has one or two."""
+        visual = len(request.frames) * int(getattr(self.processor, "num_image_tokens", 0))
+        return visual + len(request.prompt) // 3 + (request.num_boxes or 1) * TOKENS_PER_BOX
+
+    def _answer(self, batch: Sequence[Request], free: bool) -> list[Answer]:
+        """The answers of a batch, or of its first half where the whole does not fit."""
+        if self.reference:
+            return [decode_reference(self._decoder, request, free=free) for request in batch]
+        try:
+            return self._decoder.decode(batch, free=free)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                told = "One clip does not fit into the memory of the device"
+                raise ModelError(told, "Use fewer frames (--clip-length) or a smaller --dtype.") from error
+        torch.cuda.empty_cache()
+        self.max_batch = len(batch) // 2
+        return self._answer(batch[: self.max_batch], free)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from elysium.boxes import Affine2d, to_xyxy
 from elysium.errors import InputError
-from elysium.inference.clips import ClipAnswer, LostPolicy
+from elysium.inference.clips import Answers, ClipAnswer, LostPolicy
 from elysium.inference.decoding import Request
 from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
@@ -60,7 +61,7 @@ class Elysium:
         self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8, *, reference: bool = False
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
-        self.engine = Engine(model, processor, max_batch, reference=reference)
+        self.engine: Answers = Engine(model, processor, max_batch, reference=reference)
         self.dialect = get_dialect(processor.dialect)
         self.tracking: dict[str, Any] = dict(getattr(model.config, "tracking", None) or {})
 
@@ -96,6 +97,12 @@ class Elysium:
         set_threads(threads)
         held = None if bits is None else quantization(bits, kind)
         return cls(*load_pretrained(str(model), kind, held, where), str(model), max_batch, reference=reference)
+
+    def with_engine(self, engine: Answers) -> Elysium:
+        """The same model asked through another engine, such as a `Together` for several videos at once."""
+        other = copy(self)
+        other.engine = engine
+        return other
 
     def track(
         self,

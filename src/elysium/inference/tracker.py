@@ -8,6 +8,7 @@ does not grow with the video.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from elysium.inference.clips import (
@@ -109,7 +110,7 @@ class Tracker:
         """
         sessions, waiting = Sessions(self.session), list(objects)
         try:
-            for frame in source:
+            for frame in map(_for_good, source):
                 due = [item for item in waiting if (item.start_s or 0.0) <= frame.time_s + 1e-6]
                 waiting = [item for item in waiting if item not in due]
                 if sessions.push(frame, due) and progress is not None:
@@ -141,3 +142,10 @@ def _never_started(item: TrackedObject) -> Track:
     recorder = TrackRecorder(item.id, item.expression, item.box)
     recorder.note(f"it was to start at {item.start_s:g} s, but no frame came after that")
     return recorder.finish()
+
+
+def _for_good(frame: Frame) -> Frame:
+    """The frame with an image that nobody will change while it is tracked in, so that one look at it is enough."""
+    image = frame.image.view()
+    image.flags.writeable = False
+    return replace(frame, image=image)
