@@ -190,7 +190,9 @@ def test_a_constant_selector_is_folded(bias, here):
     if bias == "equal":
         tensors["adapter.trans_bias"] = torch.zeros(TOKENS)
     write_released(here / "src", tensors)
+    before = (here / "src/model.safetensors").read_bytes()
     (note,) = import_checkpoint("src", "dst").notes
+    assert (here / "src/model.safetensors").read_bytes() == before
     assert "keeps the same 5 of 16 places in every frame" in note
     same_as_by_hand(here / "dst", tensors)
     model, processor = load_pretrained("dst", torch.float32)

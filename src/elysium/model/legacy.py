@@ -383,7 +383,7 @@ def fixed_order(trans_bias: Tensor, k: int) -> Tensor:
     Where equal ones stand on both sides of the boundary (all zero, or rounded to bfloat16), which of them are taken is
     torch's secret, and what comes after has been trained on it.
     """
-    logits = trans_bias.float()
+    logits = trans_bias.float().clone()  # the file is mapped into memory
     values, chosen = logits.topk(k)
     if int((logits == values[-1]).sum()) > int((values == values[-1]).sum()):
         logits[chosen] += 1.0
