@@ -265,8 +265,12 @@ def test_models_lists_what_is_bundled_and_cached(
     (tmp_path / "weights" / "notes").mkdir()
     monkeypatch.setattr(models, "weights_folder", lambda: tmp_path / "weights")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("ELYSIUM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "elysium_7b-0123456789ab").mkdir(parents=True)
+    (tmp_path / "cache" / "elysium_7b-0123456789ab" / "config.json").write_text('{"model_type": "elysium"}')
     assert main(["models"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert third.split()[:2] == ["elysium_7b-0123456789ab", "imported"]
     assert first.split() == [
         "tiny", "bundled", "2.0", "MB", "Apache-2.0", "SOT,", "RSOT,", "Video-REG,", "REC,", "REG,", "VideoQA;",
         "2", "nouns",

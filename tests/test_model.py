@@ -35,7 +35,7 @@ def requests(processor, marks: bool):
     return make
 
 
-@pytest.mark.parametrize("gate", ["mlp", "legacy", "uniform", "prompt"])
+@pytest.mark.parametrize("gate", ["mlp", "legacy", "fixed", "uniform", "prompt"])
 def test_batched_logits_equal_single_ones(gate):
     model, processor = tiny_model_and_processor(gate)
     make = requests(processor, marks=gate == "prompt")

@@ -378,6 +378,50 @@ def test_the_published_protocol_asks_what_the_released_code_asks(task: str, shar
     assert made == lines
 
 
+def published_run(folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path, _Replay]:
+    """`elysium eval SOT --protocol published` over a sequence of 15 frames, with such answers; code, folder, engine."""
+    engine = _Replay(texts)
+
+    class Model:
+        pass
+
+    Model.engine = engine  # type: ignore[attr-defined]
+    load = "elysium.evaluation.runner.load_predictor"
+    annotations = write_benchmark(folder / "data", sequences=1, frames=15)
+    monkeypatch.setattr(load, lambda settings, worker=0: Published(Model(), settings.images, "SOT"))  # type: ignore
+    code = evaluate(annotations, folder / "run", "--protocol", "published", model="nano")
+    return code, folder / "run", engine
+
+
+def test_a_clip_without_a_box_ends_the_sequence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Where the released code would crash: the failure is listed, answers so far are kept, later frames are missed."""
+    code, run_folder, engine = published_run(
+        tmp_path, ["Frame 1: [1,2,30,40], Frame 2: [3,4,130,60]", "lost it"], monkeypatch
+    )
+    assert code == 1 and "[3,4,130,60] in Frame 1" in engine.prompts[1]  # beyond the frame, as it was read
+    (failure,) = [json.loads(line) for line in (run_folder / "failures.jsonl").read_text().splitlines()]
+    assert failure == {"id": "seq_0", "error": "the answer to clip 2 of 3 has no box for the next: 'lost it'"}
+    answers = [json.loads(line) for line in (run_folder / "answers.jsonl").read_text().splitlines()]
+    assert [answer["predict"] for answer in answers][1:] == ["lost it"] and answers[1]["id"] == "seq_0|1"
+    (result,) = read_results(run_folder)
+    assert result.failure == failure["error"] and result.num_frames == 15
+    assert np.isfinite(result.boxes_xyxy[:2]).all() and np.isnan(result.boxes_xyxy[2:]).all()
+    told = capsys.readouterr()
+    assert "1 sequences ended before their end (see failures.jsonl): seq_0" in told.err and "15 frames" in told.out
+    assert evaluate(tmp_path / "data" / "anno.jsonl", run_folder, "--protocol", "published", model="nano") == 1
+    assert len((run_folder / "failures.jsonl").read_text().splitlines()) == 1  # known from the result, not asked again
+
+
+def test_a_last_clip_without_a_box_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    texts = ["Frame 1: [1,2,30,40]", "{<12><2><30><40>}", "nothing"]
+    code, run_folder, engine = published_run(tmp_path, texts, monkeypatch)
+    assert code == 0 and not (run_folder / "failures.jsonl").exists()
+    assert "[1200,200,3000,4000] in Frame 1" in engine.prompts[2]  # that form is not divided by 100
+    assert engine.prompts[2].count("<image>") == 1  # 15 = 2 * 7 + 1
+
+
 def test_published_clips_may_end_with_the_overlap_alone():
     assert [list(clip) for clip in published_clips(8)] == [list(range(8)), [7]]
     assert [len(clip) for clip in published_clips(17)] == [8, 8, 3] and [list(c) for c in published_clips(1)] == [[0]]

@@ -181,6 +181,13 @@ def test_boxes_of_an_answer():
     assert found[0].tolist() == [20.0, 10, 40, 20] and np.isnan(found[1:]).all() and found.shape == (3, 4)
 
 
+def test_no_box_at_all_is_of_no_unit(tmp_path: Path):
+    items = read_items(write_benchmark(tmp_path / "data", sequences=1), "SOT")
+    found = Result("seq_0", boxes_xyxy=np.full((5, 4), np.nan))
+    figures = compute_figures("SOT", items, [found], convention="plain")
+    assert figures.tracking.mean.num_frames == 5 and figures.tracking.mean.auc == 0
+
+
 def test_guessing_formats(tmp_path: Path):
     with pytest.raises(SourceError, match="no results"):
         guess_format(tmp_path / "nothing")

@@ -13,7 +13,7 @@ from elysium.model.configuration import SelectorConfig
 from elysium.model.gates import LegacyGate, PromptContext
 from elysium.model.positions import box_coverage, code_1d, code_2d, grid_centres
 from elysium.model.prompt_gate import PromptGate, consensus
-from elysium.model.selector import TSelector, cells, pool_cells
+from elysium.model.selector import GATES, TSelector, cells, pool_cells
 from tiny import tiny_config, tiny_model_and_processor
 
 N, C = 16, 8
@@ -155,8 +155,9 @@ def test_average_pooling_notes_the_middle_of_each_cell():
 
 
 def test_what_each_gate_looks_at():
-    sights = {gate: set(selector(gate).looks_at) for gate in ("mlp", "legacy", "uniform", "average", "prompt")}
-    expected = {"mlp": {"frame"}, "legacy": {"frame"}, "uniform": set(), "average": set(), "prompt": {"clip", "prompt"}}
+    sights = {gate: set(selector(gate).looks_at) for gate in GATES}
+    expected = {"mlp": {"frame"}, "legacy": {"frame"}, "fixed": set(), "uniform": set(), "average": set(),
+                "prompt": {"clip", "prompt"}}  # fmt: skip
     assert sights == expected
 
 
@@ -245,7 +246,7 @@ def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
     assert torch.allclose(together[4:], gate(tokens[4:], PromptContext(torch.tensor([0]))).logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("gate", ["mlp", "legacy", "uniform", "average", "prompt"])
+@pytest.mark.parametrize("gate", ["mlp", "legacy", "fixed", "uniform", "average", "prompt"])
 def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate):
     module, tokens = selector(gate), torch.randn(3, N, C)
     asked = {

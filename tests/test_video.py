@@ -270,6 +270,7 @@ def test_images_with_alpha_grey_and_rotation(tmp_path):
     assert read_image(tmp_path / "grey.png")[0, 0].tolist() == [77] * 3
     assert read_image(tmp_path / "deep.png")[0, 0].tolist() == [99] * 3
     assert read_image(tmp_path / "turned.jpg").shape == (4, 3, 3)
+    assert read_image(tmp_path / "turned.jpg", plain=True).shape == (3, 4, 3)
     assert open_source(tmp_path / "turned.jpg").resolution_wh == (3, 4)
 
 

@@ -130,10 +130,11 @@ def run_and_conclude(
         common.error_line(f"interrupted; what is done is in {output}, and the same command goes on")
         return common.INTERRUPTED
     failures = runner.finish(settings, items)
-    if len(failures) == len(items):
+    results = tuple(read_results(output, may_be_empty=True))
+    if not results:
         common.error_line(f"all {len(items)} items failed: see {output / FAILURES}")
         return common.SOME_FAILED
-    run = Run(output, read_facts(output), tuple(items), tuple(read_results(output)), tuple(failures))
+    run = Run(output, read_facts(output), tuple(items), results, tuple(failures))
     return conclude(run, scoring, endpoint)
 
 

@@ -81,7 +81,12 @@ def conclude(run: Run, scoring: Scoring, endpoint: Endpoint | None) -> int:
     scaled = [(result.id, note) for result in run.results for note in result.notes if note.endswith(SCALED)]
     if scaled:
         common.warn(f"{scaled[0][0]}: {scaled[0][1]}" + (f" (and {len(scaled) - 1} more)" if len(scaled) > 1 else ""))
-    return told_missing(figures, len(run.failures))
+    ended = [result.id for result in run.results if result.failure]
+    if ended:
+        some = ", ".join(ended[:3]) + (" ..." if len(ended) > 3 else "")
+        common.warn(f"{len(ended)} sequences ended before their end (see failures.jsonl): {some}")
+    missing = told_missing(figures, len(run.failures) - len(ended))
+    return common.SOME_FAILED if ended else missing
 
 
 def told_missing(figures: Figures, num_failures: int) -> int:

@@ -43,6 +43,7 @@ def facts() -> dict[str, str]:
     import torch
 
     from elysium.inference.devices import resolve_device, resolve_dtype
+    from elysium.inference.importing import cache_folder
 
     device = resolve_device("auto")
     shown = str(device)
@@ -57,6 +58,7 @@ def facts() -> dict[str, str]:
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
         "bundled weights": str(weights_folder()),
         "hub cache": _hub_cache(),
+        "import cache": str(cache_folder()),
     }
 
 

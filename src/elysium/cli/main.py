@@ -20,6 +20,7 @@ from elysium.cli import (
     describe,
     eval,
     ground,
+    import_checkpoint,
     info,
     models,
     new,
@@ -57,6 +58,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("plot")(plot.plot)
 app.add_typer(data.app, name="data")
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("models")(models.models)
 app.command("new")(new.new)
 app.command("info")(info.info)

@@ -1,4 +1,4 @@
-"""`elysium models`: what is bundled, what lies in the hub's cache, what nano knows. Reads folders, loads nothing."""
+"""`elysium models`: what is bundled, what lies in the two caches, what nano knows. Reads folders, loads nothing."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ def cached_models() -> list[dict[str, Any]]:
     return found
 
 
+def imported_models() -> list[dict[str, Any]]:
+    """The same of every released checkpoint that was imported into our cache."""
+    from elysium.inference.importing import cache_folder
+
+    found = sorted(path.parent for path in cache_folder().glob("*/config.json"))
+    return [{**_describe(path), "licence": "see its card", "where": "imported"} for path in found]
+
+
 def _describe(folder: Path) -> dict[str, Any]:
     about, config = _read_json(folder / "about.json"), _read_json(folder / "config.json")
     return {
@@ -71,11 +79,11 @@ def models(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> int:
-    """List the models that are here, bundled and in the hub's cache: size on disk, licence, tasks.
+    """List the models that are here, bundled, in the hub's cache or imported into ours: size on disk, licence, tasks.
 
     Example: elysium models --nouns nano
     """
-    found = [*bundled_models(), *cached_models()]
+    found = [*bundled_models(), *cached_models(), *imported_models()]
     if nouns is not None:
         return _print_nouns(nouns, found)
     if as_json:

@@ -51,7 +51,7 @@ def new(
         typer.Option(
             "--gate",
             metavar="NAME",
-            help="What chooses them: mlp, legacy, uniform, average or prompt. Default: mlp.",
+            help="What chooses them: mlp, legacy, fixed, uniform, average or prompt. Default: mlp.",
             show_default=False,
         ),
     ] = None,

@@ -15,7 +15,7 @@ from elysium.errors import InputError
 from elysium.evaluation.caption import caption_scores
 from elysium.evaluation.items import TRACKING, Item
 from elysium.evaluation.judge import Verdict, judge_scores
-from elysium.evaluation.published import LABEL, PublishedScores, merge_published, parse_published, published_scores
+from elysium.evaluation.published import LABEL, PublishedScores, merge_published, published_scores
 from elysium.evaluation.qa import QaItem, qa_scores
 from elysium.evaluation.rec import rec_accuracy
 from elysium.evaluation.results import Result
@@ -97,16 +97,20 @@ def _pairs(items: Sequence[Item], results: Sequence[Result]) -> list[tuple[Item,
 
 
 def _published(results: Sequence[Result], truths: Mapping[str, Truth]) -> PublishedScores:
-    """Raises InputError for answers that do not cover all frames: of a lost object nothing is asked, for example."""
-    merged = merge_published(asdict(answer) for result in results for answer in result.answers)
-    for record in merged:
-        asked, frames = len(parse_published(record["gt"])), len(truths[record["id"]].boxes_xyxy)
+    """Sequences that ended before their end are left out: the released code has no figure for them.
+
+    Raises InputError for answers that do not cover all frames: of a lost object nothing is asked, for example.
+    """
+    whole = [result for result in results if not result.failure]
+    for result in whole:
+        asked = sum(answer.gt.count("[") for answer in result.answers) - len(result.answers) + 1
+        frames = len(truths[result.id].boxes_xyxy)
         if asked != frames:
             raise InputError(
-                f"The model was asked about {asked} of the {frames} frames of {record['id']!r}",
+                f"The model was asked about {asked} of the {frames} frames of {result.id!r}",
                 "The published arithmetic needs a run with --protocol published.",
             )
-    return published_scores(merged)
+    return published_scores(merge_published(asdict(answer) for result in whole for answer in result.answers))
 
 
 def _found(pairs: Sequence[tuple[Item, Result]]) -> dict[str, Any]:

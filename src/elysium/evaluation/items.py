@@ -126,9 +126,9 @@ def _questions(record: Record) -> Iterator[Item]:
         yield Item(id, record, without_frame_marks(human.value), (gpt.value.strip(),))
 
 
-def boxes_text(record: Record, indices: Iterator[int] | range | tuple[int, ...]) -> str:
+def boxes_text(record: Record, indices: Iterator[int] | range | tuple[int, ...], *, clamp: bool = True) -> str:
     """The true boxes of some frames as an answer, numbered from 1 and without the full stop: what the published
-    evaluation puts under ``gt``."""
+    evaluation puts under ``gt`` (which does not ``clamp`` those that stick out of the frame)."""
     boxes = record.boxes_xyxyn
-    bins = [None if np.isnan(boxes[i]).any() else quantize(boxes[i][None])[0] for i in indices]
+    bins = [None if np.isnan(boxes[i]).any() else quantize(boxes[i][None], clamp=clamp)[0] for i in indices]
     return ELYSIUM.format_boxes(bins)

@@ -36,6 +36,7 @@ from elysium.video import read_image
 PUBLISHED_CLIP, PUBLISHED_STRIDE = 8, 7
 PUBLISHED_MOST_TOKENS = 200  # of an answer, as the published evaluation asks for
 DESCRIBE_FRAMES = 8
+_SHOWN = 60  # characters of an answer in a message
 
 
 class Predictor(Protocol):
@@ -119,11 +120,11 @@ def _written(track: Track, frames: Sequence[int], size: tuple[int, int]) -> str:
 @dataclass
 class Published:
     """A model as the published evaluation runs it: clips of 8 frames that overlap by one, full frames, no grammar, the
-    class in place of the description. In SOT the last box that was read of a clip prompts the next one; in RSOT clips
-    are not linked.
+    class in place of the description. In SOT the last box that was read of a clip prompts the next one, however odd it
+    is; in RSOT clips are not linked.
 
-    Where a clip's answer holds no box, the next one is prompted by the box before: the released code has nothing to
-    prompt with there.
+    Where a clip's answer holds no box, the released code has nothing to prompt the next one with, and crashes. Here the
+    sequence ends with that answer, and the result says so as its ``failure``.
     """
 
     model: Elysium
@@ -132,20 +133,26 @@ class Published:
 
     def __call__(self, item: Item) -> Result:
         record, began = item.record, time.perf_counter()
-        prompted = first_box(item) if self.task == "SOT" else None
-        answers = []
-        for number, clip in enumerate(published_clips(len(record.frames))):
-            frames = [read_image(self.images / record.frames[i]) for i in clip]
+        prompted = _given_box(item) if self.task == "SOT" else None
+        answers: list[RawAnswer] = []
+        clips, failure = published_clips(len(record.frames)), ""
+        for number, clip in enumerate(clips):
+            frames = [read_image(self.images / record.frames[i], plain=True) for i in clip]
             request = self._request(item, frames, prompted)
             (said,) = self.model.engine.run([request], free=True)
-            boxes = parse_published(said.text)
-            if prompted is not None and boxes:
-                prompted = np.array(boxes[-1])
             answers.append(_published_answer(item, number, clip, request.prompt, said))
+            boxes = parse_published(said.text)
+            if prompted is None:
+                continue
+            if not boxes and clip is not clips[-1]:
+                text = said.text if len(said.text) <= _SHOWN else f"{said.text[:_SHOWN]} ..."
+                failure = f"the answer to clip {number + 1} of {len(clips)} has no box for the next: {text!r}"
+                break
+            prompted = np.array(boxes[-1]) if boxes else prompted
         seconds = time.perf_counter() - began
-        boxes_xyxy = self._merged(item, answers)
         return Result(
-            item.id, str(record.vid), boxes_xyxy, None, None, seconds, len(boxes_xyxy), tuple(answers)
+            item.id, str(record.vid), self._merged(item, answers), None, None, seconds,
+            sum(len(clip) for clip in clips[: len(answers)]) - len(answers) + 1, tuple(answers), failure=failure,
         )  # fmt: skip
 
     def _request(self, item: Item, frames: list[Any], box: FloatArray | None) -> Request:
@@ -156,18 +163,19 @@ class Published:
                 build_prompt(task, len(frames), question), frames, query=item.words, num_boxes=len(frames),
                 max_new_tokens=PUBLISHED_MOST_TOKENS,
             )  # fmt: skip
-        bins = quantize(box[None])[0]
+        bins = quantize(box[None], clamp=False)[0]
         question = build_question(task, box_text=ELYSIUM.format_box(bins), region_mark=self.model.engine.region_marks)
+        region = bins_to_region(bins.clip(0, ELYSIUM.max_bin).tolist(), ELYSIUM.max_bin)
         return Request(
-            build_prompt(task, len(frames), question), frames, regions=[(0, bins_to_region(bins, ELYSIUM.max_bin))],
-            num_boxes=len(frames), max_new_tokens=PUBLISHED_MOST_TOKENS,
+            build_prompt(task, len(frames), question), frames, regions=[(0, region)], num_boxes=len(frames),
+            max_new_tokens=PUBLISHED_MOST_TOKENS,
         )  # fmt: skip
 
     def _merged(self, item: Item, answers: Sequence[RawAnswer]) -> FloatArray:
         """(T, 4) pixels; frames that no answer has a box for are NaN, and overlaps keep the earlier clip's."""
         record = item.record
         boxes = np.full((len(record.frames), 4), np.nan)
-        for clip, answer in zip(published_clips(len(record.frames)), answers, strict=True):
+        for clip, answer in zip(published_clips(len(record.frames)), answers, strict=False):
             for index, box in zip(clip, parse_published(answer.predict), strict=False):
                 if np.isnan(boxes[index, 0]):
                     boxes[index] = box
@@ -184,7 +192,7 @@ def published_clips(num_frames: int) -> list[range]:
 def _published_answer(item: Item, number: int, clip: range, prompt: str, said: Answer) -> RawAnswer:
     return RawAnswer(
         f"{item.record.vid}|{number}", f"{item.id}|{number}", question_of(prompt), prompt,
-        boxes_text(item.record, clip), said.text, item.record.frame_size,
+        boxes_text(item.record, clip, clamp=False), said.text, item.record.frame_size,
     )  # fmt: skip
 
 
@@ -250,11 +258,17 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[place] for place in spread_frames(len(paths), count)]
 
 
-def first_box(item: Item) -> FloatArray:
-    """(4,) in 0..1: the box of the first frame. Raises InputError if the object is not there, or its box is none."""
+def _given_box(item: Item) -> FloatArray:
+    """(4,) in 0..1: the box of the first frame as it is. Raises InputError if the object is not there."""
     box: FloatArray = item.record.boxes_xyxyn[0]
     if np.isnan(box).any():
         raise InputError("the object is absent in the first frame", "There is no box to start from: leave it out.")
+    return box
+
+
+def first_box(item: Item) -> FloatArray:
+    """(4,) in 0..1: the box of the first frame. Raises InputError if the object is not there, or its box is none."""
+    box = _given_box(item)
     if not (box[2:] > box[:2]).all():
         raise InputError("the box of the first frame has no width or no height", "Leave it out.")
     return box

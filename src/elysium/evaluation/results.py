@@ -42,6 +42,7 @@ class Result:
         seconds: that it took, reading of frames included. num_frames: that it took them for.
         answers: what the model was asked and said, clip by clip; empty for a tracker without words.
         notes: what was special.
+        failure: why it ended before its end; empty if it did not. What there is of it counts.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Result:
     num_frames: int = 0
     answers: tuple[RawAnswer, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    failure: str = ""
 
     def to_json(self) -> str:
         """One line without its end; NaN is null."""
@@ -61,6 +63,8 @@ class Result:
         value["scores"] = None if self.scores is None else [_number(score) for score in self.scores.tolist()]
         value["seconds"] = round(self.seconds, 4)
         value["answers"] = [json.loads(answer.to_json()) for answer in self.answers]
+        if not self.failure:
+            del value["failure"]
         return json.dumps(value, allow_nan=False)
 
     @classmethod
@@ -83,6 +87,7 @@ class Result:
             num_frames=int(value.get("num_frames") or 0),
             answers=tuple(RawAnswer.from_value(answer) for answer in value.get("answers") or ()),
             notes=tuple(value.get("notes") or ()),
+            failure=str(value.get("failure") or ""),
         )
 
 

@@ -9,6 +9,7 @@ own. Under ``torchrun`` the workers are its processes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -142,13 +143,15 @@ def _version(name: str) -> str:
 
 def model_sha256(model: str) -> str | None:
     """Of the weights of a bundled model, a folder or NanoTrack; None for other baselines and for models of the hub."""
-    from elysium.inference.loading import WEIGHT_FILES, locate
+    from elysium.inference.loading import locate, weight_files
 
     if is_baseline(model):
         networks = sorted(Path(model.partition(":")[2]).expanduser().glob("*.onnx")) if ":" in model else []
         return "+".join(sha256(path) for path in networks) or None
-    folder = Path(locate(model))
-    return next((sha256(folder / name) for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    digests = [sha256(path) for path in weight_files(Path(locate(model)))]
+    if len(digests) > 1:  # of shards: of the list of theirs
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digests[0] if digests else None
 
 
 def _refuse_other(path: Path, facts: dict[str, Any]) -> None:
@@ -187,7 +190,7 @@ def work(settings: Settings, items: Sequence[Item], worker: int, workers: int, r
             else:
                 failures.append({"id": item.id, "error": str(problem)})
                 _write_lines(listed, failures)
-            report(item.id, problem)
+            report(item.id, problem or (result.failure if result is not None else None) or None)
 
 
 def attempt(predictor: Predictor, item: Item) -> tuple[Result | None, str | None]:
@@ -304,6 +307,8 @@ def finish(settings: Settings, items: Sequence[Item]) -> list[dict[str, str]]:
     """Join the parts; list and return the failures of this run (the list goes when there are none)."""
     parts, done = sorted((settings.output / PARTS).glob(f"*{_FAILED}")), done_before(settings)
     failures = [failure for part in parts for failure in read_failures(part) if failure["id"] not in done]
+    results = read_results(settings.output, may_be_empty=True)
+    failures += [{"id": result.id, "error": result.failure} for result in results if result.failure]
     for part in parts:
         part.unlink()
     join_parts(settings.output, (item.id for item in items))

@@ -246,7 +246,9 @@ def check_units(pairs: Sequence[tuple[Result, Truth]]) -> None:
     """
     spaces = []
     for result, truth in pairs:
-        if result.boxes_xyxy is not None and box_space(truth.boxes_xyxy, truth.resolution_wh) == "pixels":
+        if result.boxes_xyxy is None or not np.isfinite(result.boxes_xyxy).any():
+            continue  # no box at all is of no unit
+        if box_space(truth.boxes_xyxy, truth.resolution_wh) == "pixels":
             spaces.append(box_space(result.boxes_xyxy, truth.resolution_wh))
     for space in ("per cent", "normalised"):
         if spaces and spaces.count(space) >= SEQUENCE_ALIKE * len(spaces):

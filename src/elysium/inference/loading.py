@@ -1,6 +1,7 @@
 """Finding and loading a model: bundled, from a folder, or from the hub.
 
-Knows file names and what can be wrong with a folder of weights. Knows nothing of what a model is used for.
+Knows file names and what can be wrong with a folder of weights. One in the released layout is imported first
+(`importing.py`). Knows nothing of what a model is used for.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 
 from elysium.errors import ElysiumError, ModelError
+from elysium.inference.importing import imported
 from elysium.pretrained import first_line, is_hub_id, key_problems, load_error, silence
 
 BUNDLED = ("nano",)
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")  # the second names shards
 
 
 def load_pretrained(
@@ -45,18 +48,33 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("elysium.model"))) / "weights" / name
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a folder's weights: one, or those that its index names; none where there are none."""
+    whole, index = (folder / name for name in WEIGHT_FILES)
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} is not an index of weights", "Copy it again.") from error
+
+
 def locate(model: str) -> str:
-    """A bundled name or a folder as a path, what looks like a hub id as it is.
+    """A bundled name or a folder as a path, what looks like a hub id as it is; for a checkpoint in the released layout
+    the folder that it was imported to, now or before.
 
     Raises:
-        ModelError: neither, or a folder without weights.
+        ModelError: neither, a folder without weights, or a released checkpoint that cannot be imported.
     """
     folder = bundled_folder(model) if model in BUNDLED else Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json", "Give a folder written by save_pretrained.")
-        _check_type(folder)
-        if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        if _is_released(folder / "config.json"):
+            return str(imported(model, folder))
+        _check_config(folder)
+        if not weight_files(folder):
             raise ModelError(f"{folder} has no weights", "model.safetensors belongs beside config.json.")
         return str(folder)
     if model in BUNDLED:
@@ -64,20 +82,51 @@ def locate(model: str) -> str:
             f"The bundled model {model} is not in this installation", "Install the package again."
         )
     if is_hub_id(model):
-        return model
+        return _on_hub(model)
     raise ModelError(
         f"There is no model {model!r}", f"Give {', '.join(BUNDLED)}, a folder or a hub id such as owner/name."
     )
 
 
-def _check_type(folder: Path) -> None:
-    """Raises ModelError unless the folder's config.json is that of an Elysium."""
+def _on_hub(model: str) -> str:
+    """A hub id as it is, or the folder that it was imported to."""
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}/config.json is not a model's configuration", "Save it again.") from error
-    if kind != "elysium":
+        config = Path(hf_hub_download(model, "config.json"))
+    except Exception:  # whatever it is, loading will say so
+        return model
+    return str(imported(model)) if _is_released(config) else model
+
+
+def _is_released(config: Path) -> bool:
+    from elysium.model.configuration import is_released
+
+    return is_released(_read(config))
+
+
+def _read(config: Path) -> dict[str, Any]:
+    """The values of a config.json. Raises ModelError."""
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{config} is not a model's configuration", "Save it again.") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{config} is not a model's configuration", "Save it again.")
+    return values
+
+
+def _check_config(folder: Path) -> None:
+    """Raises ModelError unless the folder's config.json is that of an Elysium, and says nothing that it does not
+    know."""
+    from elysium.model.configuration import ElysiumConfig
+
+    path = folder / "config.json"
+    values = _read(path)
+    if values.get("model_type") != "elysium":
+        kind = values.get("model_type", "unknown")
         raise ModelError(f"{folder} holds a model of type {kind!r}, not an Elysium", "Give another folder.")
+    unknown = ElysiumConfig.unknown_keys(values)
+    if unknown:
+        raise ModelError(f"{path} has keys that Elysium does not know: {', '.join(unknown)}", "Remove or mend them.")
 
 
 def _load(path: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Any]:

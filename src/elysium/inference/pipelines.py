@@ -240,7 +240,8 @@ class Elysium:
         words = build_question(Task.VIDEO_QA, question=question)
         frames = _open(source, start_s=start_s, end_s=end_s, color=color)
         images = [frame.image for frame in uniform_frames(frames, count, frames.num_frames_estimate)]
-        prompt = build_prompt(Task.VIDEO_QA, len(images), words)
+        published = getattr(self.processor, "published", False)
+        prompt = build_prompt(Task.VIDEO_QA, len(images), words, published=published)
         (answer,) = self.engine.run([Request(prompt, images, query=question.strip())])
         return answer.text
 

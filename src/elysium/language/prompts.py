@@ -26,6 +26,8 @@ SYSTEM_SENTENCE = (
 MARK_IMAGE = "<image>"
 MARK_VIDEO = "<video>"
 """Stands for all frames of a video in a chat; the processor writes them out as `frames_block`."""
+MARK_ANSWER = "ASSISTANT:"
+"""The end of every question."""
 MARK_REGION = "<region>"
 """Stands after a box in a question when the model pools a region token from that box."""
 
@@ -146,15 +148,18 @@ def _required(task: Task, what: str, value: str | None) -> str:
     return text
 
 
-def frames_block(num_frames: int, *, labelled: bool | None = None) -> str:
+def frames_block(num_frames: int, *, labelled: bool | None = None, seconds: bool = False) -> str:
     """Where the frames stand in a prompt: "Frame 1: <image>, Frame 2: <image>", or "<image>" for one image.
 
     labelled: whether to write "Frame i: "; by default only when there are several frames.
+    seconds: "1s: <image>; 2s: <image>; " in place of that, which is what the released model's chats have.
     Raises InputError when num_frames is below 1.
     """
     _check_frames(num_frames)
     if not (num_frames > 1 if labelled is None else labelled):
         return ", ".join([MARK_IMAGE] * num_frames)
+    if seconds:
+        return "".join(f"{number}s: {MARK_IMAGE}; " for number in range(1, num_frames + 1))
     return ", ".join(f"Frame {number}: {MARK_IMAGE}" for number in range(1, num_frames + 1))
 
 
@@ -163,13 +168,15 @@ def _check_frames(num_frames: int) -> None:
         raise InputError(f"A prompt needs at least one frame, not {num_frames}", "Give one frame or more")
 
 
-def build_prompt(task: Task, num_frames: int, question: str) -> str:
+def build_prompt(task: Task, num_frames: int, question: str, *, published: bool = False) -> str:
     """The whole prompt, up to and including "ASSISTANT:", with one `MARK_IMAGE` a frame.
 
     SOT, RSOT and VIDEO_REG label even a single frame; the image tasks write "<image>" alone.
+    published: questions about a video (VIDEO_QA) label frames as the released model's chats do.
     """
-    block = frames_block(num_frames, labelled=Task(task).labels_frames or num_frames > 1)
-    return f"{SYSTEM_SENTENCE}USER: {block}\n{question}ASSISTANT:"
+    seconds = published and Task(task) is Task.VIDEO_QA
+    block = frames_block(num_frames, labelled=Task(task).labels_frames or num_frames > 1, seconds=seconds)
+    return f"{SYSTEM_SENTENCE}USER: {block}\n{question}{MARK_ANSWER}"
 
 
 def messages(task: Task, num_frames: int, question: str, answer: str | None = None) -> list[dict[str, Any]]:

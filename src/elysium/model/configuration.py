@@ -9,6 +9,8 @@ Does not know: tensors, tokenizers, prompts.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,8 +18,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from elysium.errors import ModelError
 
-Gate = Literal["mlp", "legacy", "uniform", "average", "prompt"]
+Gate = Literal["mlp", "legacy", "fixed", "uniform", "average", "prompt"]
 ProjectorType = Literal["mlp2x_gelu", "linear"]
+_KEYS_OF_TRANSFORMERS = ("auto_map", "dtype", "quantization_config", "tie_word_embeddings", "torch_dtype", "use_cache")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class SelectorConfig:
     """How the T-Selector chooses tokens.
 
     Attributes:
-        gate: ``mlp`` (the paper), ``legacy`` (what the released checkpoint computes), ``uniform`` (a fixed
-            grid, the floor to beat), ``average`` (nothing is chosen: the frame is cut into ``num_tokens`` cells and
-            the tokens of each are averaged) or ``prompt`` (tokens are scored against the region or words asked
+        gate: ``mlp`` (the paper), ``legacy`` (what the released checkpoint computes), ``fixed`` (one learned order of
+            the places for all frames: a released checkpoint whose choice is the same for every image), ``uniform`` (a
+            fixed grid, the floor to beat), ``average`` (nothing is chosen: the frame is cut into ``num_tokens`` cells
+            and the tokens of each are averaged) or ``prompt`` (tokens are scored against the region or words asked
             about).
         num_tokens: tokens kept per frame, 1..N. A call may ask for another number.
         hidden_size: width of the gate's hidden layer, or of everything inside the prompt gate (a multiple of 4).
@@ -52,6 +56,15 @@ class SelectorConfig:
             raise ModelError(f"Unknown selector gate {self.gate!r}", f"Use one of {', '.join(get_args(Gate))}")
         if self.num_tokens < 1:
             raise ModelError(f"selector.num_tokens is {self.num_tokens}", "Keep at least one token a frame")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> SelectorConfig:
+        """From its settings by name. Raises ModelError for names that it does not have."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise ModelError(f"The selector has no setting {', '.join(unknown)}", f"It has {', '.join(names)}.")
+        return cls(**values)
 
 
 class ElysiumConfig(PreTrainedConfig):
@@ -101,6 +114,8 @@ class ElysiumConfig(PreTrainedConfig):
         tracking: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if is_released(kwargs):
+            raise ModelError("This is a checkpoint in the released layout", "Run: elysium import-checkpoint SRC DST")
         self.vision_config = _as_config(vision_config, "clip_vision_model")
         self.text_config = _as_config(text_config, "llama")
         self.image_size = image_size
@@ -108,7 +123,7 @@ class ElysiumConfig(PreTrainedConfig):
         self.vision_drop_cls = vision_drop_cls
         self.vision_grid = vision_grid
         self.vision_feature_norm = vision_feature_norm
-        self.selector = dataclasses.asdict(SelectorConfig(**(selector or {})))
+        self.selector = dataclasses.asdict(SelectorConfig.of(selector or {}))
         self.projector_type = projector_type
         self.region_tokens = region_tokens
         self.query_embeddings = query_embeddings
@@ -127,10 +142,22 @@ class ElysiumConfig(PreTrainedConfig):
         if int(self.region_tokens**0.5) ** 2 != self.region_tokens:
             raise ModelError(f"region_tokens is {self.region_tokens}", "Use a square number (0, 1, 4, 9 ...)")
 
+    @classmethod
+    def unknown_keys(cls, values: Mapping[str, Any]) -> list[str]:
+        """Keys of a ``config.json`` that mean nothing to an Elysium, nor to transformers."""
+        own = inspect.signature(cls.__init__).parameters
+        known = {*own, *PreTrainedConfig().to_dict(), *_KEYS_OF_TRANSFORMERS}
+        return sorted(key for key in values if key not in known and not key.startswith("_"))
+
     @property
     def selector_config(self) -> SelectorConfig:
         """The selector's settings as a typed object."""
-        return SelectorConfig(**self.selector)
+        return SelectorConfig.of(self.selector)
+
+
+def is_released(values: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of the released 7B model, or of one made from it, and not one of ours."""
+    return "llm_config" in values and "adapter_config" in values
 
 
 def _as_config(config: dict[str, Any] | PreTrainedConfig | None, default_type: str) -> PreTrainedConfig:

@@ -120,6 +120,19 @@ class LegacyGate(nn.Module):
         return GateResult(_of_requests(logits, context))
 
 
+class FixedGate(nn.Module):
+    """One learned order of the places for every frame: what a legacy gate whose ``trans_weight`` is zero comes to."""
+
+    looks_at: ClassVar[frozenset[Sight]] = frozenset()
+
+    def __init__(self, config: SelectorConfig, num_channels: int, num_tokens: int, query_size: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(-_van_der_corput(num_tokens, None) / num_tokens)  # starts out as an even spread
+
+    def forward(self, tokens: Tensor, context: PromptContext | None) -> GateResult:
+        return GateResult(_of_requests(self.logits.expand(len(tokens), -1), context))
+
+
 class UniformGate(nn.Module):
     """A fixed choice spread evenly over the raster: the floor that a learned gate has to beat.
 
@@ -144,7 +157,7 @@ class AverageGate(UniformGate):
         return GateResult(_of_requests(tokens.new_zeros(tokens.shape[:2]), context))
 
 
-def _van_der_corput(count: int, device: torch.device) -> Tensor:
+def _van_der_corput(count: int, device: torch.device | None) -> Tensor:
     """Rank (count,) of each place in an order whose every prefix is spread evenly over 0..count-1."""
     bits = max(1, (count - 1).bit_length())
     order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]

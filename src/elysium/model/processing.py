@@ -5,7 +5,8 @@ pieces between them are tokenised, which tokens are an answer, and how a batch i
 says (language.prompts), how files are read (video), what the model does with the tensors.
 
 Pieces of text between placeholders are tokenised one by one, because the released model was trained so; with
-``bos_per_piece`` each piece after an image starts with the tokenizer's special tokens, as there.
+``bos_per_piece`` each piece after an image starts with the tokenizer's special tokens, as there. ``published`` goes
+all the way with that model: see :class:`ElysiumProcessor`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from transformers.image_utils import load_image
 from transformers.processing_utils import ProcessorMixin
 
 from elysium.errors import ModelError, SourceError
-from elysium.language.prompts import CHAT_TEMPLATE, MARK_IMAGE, MARK_REGION, MARK_VIDEO, frames_block
+from elysium.language.prompts import (
+    CHAT_TEMPLATE,
+    MARK_ANSWER,
+    MARK_IMAGE,
+    MARK_REGION,
+    MARK_VIDEO,
+    frames_block,
+)
 from elysium.model.image_processing import ElysiumImageProcessor, FrameLike
 from elysium.sampling import uniform_frames
 from elysium.video import open_source, read_image
@@ -52,6 +60,9 @@ class ElysiumProcessor(ProcessorMixin):
         bos_per_piece: whether every text piece after an image starts with the special tokens.
         dialect: name of the box format in text (``elysium.language.dialects``).
         video_frames: at most so many frames are taken of a video file, spread evenly.
+        published: prompts as the released model was trained on them, for what is imported from it. Later rounds of a
+            chat start with the special tokens too, so does the nothing between two images that touch; answers in a
+            history are tokenised on their own; questions about a video call its frames "1s", "2s" ...
     """
 
     def __init__(
@@ -63,6 +74,7 @@ class ElysiumProcessor(ProcessorMixin):
         bos_per_piece: bool = True,
         dialect: str = "elysium",
         video_frames: int = VIDEO_FRAMES,
+        published: bool = False,
         chat_template: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -71,6 +83,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.bos_per_piece = bos_per_piece
         self.dialect = dialect
         self.video_frames = video_frames
+        self.published = published
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         self.image_token = MARK_IMAGE
         self.image_token_id = self._mark_id(MARK_IMAGE)
@@ -92,15 +105,27 @@ class ElysiumProcessor(ProcessorMixin):
 
         ``begins``: it starts with the tokenizer's own special tokens, as the first round of a chat does.
         """
+        if not self.published:
+            return self._encode_pieces(text, num_image_tokens, begins)
+        answered = rf"(?<={MARK_ANSWER})(.*?){re.escape(self.tokenizer.eos_token)}"
+        ids: list[int] = []
+        for place, turn in enumerate(re.split(answered, text, flags=re.DOTALL)):  # a history has answers between
+            if place % 2:
+                ids += self.encode_answer(turn)
+            elif turn or not place:
+                ids += self._encode_pieces(turn, num_image_tokens, True)
+        return ids
+
+    def _encode_pieces(self, text: str, num_image_tokens: int | None, special: bool) -> list[int]:
+        """Ids of a prompt of one round. ``special``: it starts with the tokenizer's special tokens."""
         k = num_image_tokens or self.num_image_tokens
         marks = {MARK_IMAGE: [self.image_token_id] * k, MARK_REGION: [self.region_token_id] * self.num_region_tokens}
         ids: list[int] = []
-        special = begins
         for piece in re.split(f"({re.escape(MARK_IMAGE)}|{re.escape(MARK_REGION)})", text):
             if piece in marks:
                 ids += marks[piece]
                 special = self.bos_per_piece and piece == MARK_IMAGE
-            elif piece:
+            elif piece or (special and self.published):
                 ids += self._encode_text(piece, special)
                 special = False
         return ids
@@ -144,7 +169,7 @@ class ElysiumProcessor(ProcessorMixin):
             images: RGB frames, or files, addresses or base64 of some; flat in the order of the marks, or one list per
                 prompt.
             videos: each whatever :func:`elysium.video.open_source` reads, or a list of frames; flat or one list per
-                prompt. A mark is written out as ``Frame 1: <image>, Frame 2: <image>, ...``.
+                prompt. A mark is written out as ``Frame 1: <image>, Frame 2: <image>, ...`` (see ``published``).
             regions: per prompt, the boxes that the question asks about.
             queries: per prompt, the words that it asks about (for selectors that look at the prompt).
             answers: per prompt, what the model is to say; gives ``labels``, in which these and the end token behind
@@ -203,7 +228,7 @@ class ElysiumProcessor(ProcessorMixin):
                 return MARK_IMAGE
             clip = self._frames_of(clips.pop(0), num_frames)
             frames.extend(clip)
-            return frames_block(len(clip), labelled=True)
+            return frames_block(len(clip), labelled=len(clip) > 1 or not self.published, seconds=self.published)
 
         return [re.sub(f"{MARK_IMAGE}|{MARK_VIDEO}", write, prompt) for prompt in prompts], frames
 

@@ -21,12 +21,21 @@ from torch import Tensor, nn
 
 from elysium.errors import ModelError
 from elysium.model.configuration import SelectorConfig
-from elysium.model.gates import AverageGate, GateResult, LegacyGate, MlpGate, PromptContext, Sight, UniformGate
+from elysium.model.gates import (
+    AverageGate,
+    FixedGate,
+    GateResult,
+    LegacyGate,
+    MlpGate,
+    PromptContext,
+    Sight,
+    UniformGate,
+)
 from elysium.model.positions import code_1d, code_2d, grid_centres
 from elysium.model.prompt_gate import PromptGate
 
 GATES: dict[str, type[nn.Module]] = {
-    "mlp": MlpGate, "legacy": LegacyGate, "uniform": UniformGate, "average": AverageGate,
+    "mlp": MlpGate, "legacy": LegacyGate, "fixed": FixedGate, "uniform": UniformGate, "average": AverageGate,
     "prompt": PromptGate,
 }  # fmt: skip
 _CODE_CHANNELS = 64  # as in number embeddings (presets), so that reading a coordinate off a note is a linear map

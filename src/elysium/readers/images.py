@@ -141,19 +141,20 @@ def displayed_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None) -> ImageArray:
+def read_image(path: str | os.PathLike[str], data: BinaryIO | None = None, *, plain: bool = False) -> ImageArray:
     """An image file as (H, W, 3) uint8 RGB, turned as its EXIF says, alpha dropped. Raises SourceError.
 
-    ``data``: its contents, where they are not to be read from ``path``, which then only names it.
+    ``data``: its contents, where they are not to be read from ``path``, which then only names it. ``plain``: whatever
+    Pillow makes of it, not turned, as the released code reads images.
     """
-    return np.array(read_picture(path, data))
+    return np.array(read_picture(path, data, plain=plain))
 
 
-def read_picture(path: str | os.PathLike[str], data: BinaryIO | None = None) -> Image.Image:
+def read_picture(path: str | os.PathLike[str], data: BinaryIO | None = None, *, plain: bool = False) -> Image.Image:
     """The same as an image of Pillow, for those who go on with it there."""
     try:
         with Image.open(path if data is None else data) as opened:
-            return _rgb(ImageOps.exif_transpose(opened))
+            return opened.convert("RGB") if plain else _rgb(ImageOps.exif_transpose(opened))
     except _IMAGE_ERRORS as error:
         raise _image_error(Path(path), error, held=data is not None) from error
 

@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from elysium.config import DataSection, Phase, SourceSection, TrainConfig
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.errors import InputError
+from elysium.model import ElysiumProcessor
 from elysium.training.dealing import Deal, Mixture
 from elysium.training.features import Encode, FeatureCache, render_cache
 from elysium.training.samples import MixedSamples, Sample, SampleDataset
@@ -112,7 +113,7 @@ def clip_generator(data: DataSection, split: Split, seed: int, synth: dict[str, 
 
 
 def training_samples(
-    config: TrainConfig, materials: Materials, arguments: TrainingArguments, region_mark: bool,
+    config: TrainConfig, materials: Materials, arguments: TrainingArguments, processor: ElysiumProcessor,
     fits: Callable[[Sample], bool],
 ) -> SampleDataset | MixedSamples:  # fmt: skip
     """The training samples in the curriculum's order, as many as ``arguments.max_steps`` take on all processes."""
@@ -130,8 +131,9 @@ def training_samples(
         if isinstance(clips, ShardClips):
             clips.lanes, deal = lanes, Deal(mixture, number, lanes)
         return SampleDataset(
-            clips, count, micro, phases, asked, config.seed, stills, region_mark=region_mark, fits=fits, deal=deal
-        )
+            clips, count, micro, phases, asked, config.seed, stills, bool(processor.num_region_tokens),
+            processor.published, fits, deal,
+        )  # fmt: skip
 
     parts = [] if materials.train is None else [samples(0, materials.train, config.data, materials.stills)]
     for source, clips in zip(config.data.sources, materials.records, strict=True):

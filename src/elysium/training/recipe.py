@@ -206,7 +206,7 @@ def build_trainer(
     marks = bool(processor.num_region_tokens)
     limit = getattr(model.config.text_config, "max_position_embeddings", None)
     most_tokens = config.data.max_tokens or limit or MOST_TOKENS
-    samples = training_samples(config, materials, arguments, marks, fits_into(collator, most_tokens))
+    samples = training_samples(config, materials, arguments, processor, fits_into(collator, most_tokens))
     trainer = ElysiumTrainer(
         model=model, args=arguments, train_dataset=samples, eval_dataset=validation_sets(config, materials.val, marks),
         data_collator=collator, callbacks=[JsonLog(config.output_dir / LOG)],

@@ -114,9 +114,9 @@ class SampleDataset:
     """``num_samples`` samples drawn from clips under a curriculum of frame counts.
 
     ``asked`` says what is asked and how (``data`` of a configuration). ``stills``: single pictures; questions on single
-    pictures are about them, or, without them, about frames of clips. ``fits``: whether a sample's sequence is short
-    enough; one that is too long loses rounds of its chat, then frames, from the end. ``deal``: of clips that can only
-    be read on, who reads which; groups then end with their batch.
+    pictures are about them, or, without them, about frames of clips. ``published``: as of the processor. ``fits``:
+    whether a sample's sequence is short enough; one that is too long loses rounds of its chat, then frames, from the
+    end. ``deal``: of clips that can only be read on, who reads which; groups then end with their batch.
     """
 
     clips: Clips
@@ -127,6 +127,7 @@ class SampleDataset:
     seed: int = 0
     stills: Clips | None = None
     region_mark: bool = True
+    published: bool = False
     fits: Callable[[Sample], bool] | None = None
     deal: Deal | None = None
     _kinds: dict[Kind, dict[Task, float]] = field(init=False)
@@ -259,7 +260,9 @@ class SampleDataset:
         picked = spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames]
         clip = shown.clip(picked)
         alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
-        prompt = build_prompt(Task.VIDEO_QA, len(picked), question) if len(picked) else alone
+        prompt = alone
+        if len(picked):
+            prompt = build_prompt(Task.VIDEO_QA, len(picked), question, published=self.published)
         rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere(len(picked)), None,
@@ -274,7 +277,8 @@ class SampleDataset:
         if asked is None:
             return None
         question, answer = asked
-        prompt = build_prompt(Task.VIDEO_QA, len(boxes), build_question(Task.VIDEO_QA, question=question))
+        asked_for = build_question(Task.VIDEO_QA, question=question)
+        prompt = build_prompt(Task.VIDEO_QA, len(boxes), asked_for, published=self.published)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, boxes, None, question, clip.keys, names(item),
             part_of(rng, boxes[0]), clip.id,

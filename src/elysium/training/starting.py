@@ -74,7 +74,7 @@ def check_fits(config: TrainConfig, model: ElysiumForConditionalGeneration) -> N
         raise InputError(
             f"data.packing: the selector's gate ({model.config.selector_config.gate}) looks at the question, so that "
             "questions cannot share kept tokens",
-            "Leave packing out, or train with another gate (mlp, legacy, uniform, average)",
+            "Leave packing out, or train with another gate (mlp, legacy, fixed, uniform, average)",
         )
     attention = model.language_model.config._attn_implementation
     if config.data.packing and attention != "sdpa":
