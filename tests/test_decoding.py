@@ -341,23 +341,3 @@ def test_finer_numbers_are_means_over_the_bins_nearby() -> None:
     assert answers._mean_nearby(values, logits, np.int64(12)) == pytest.approx((1.0 + 2.2 + 4.8 + 3.9) / 1.0)
     assert answers._mean_nearby(values, logits, np.int64(40)) == pytest.approx(40)
     assert np.isnan(answers._mean_nearby(values, logits, np.int64(-1)))
-
-
-def test_finer_boxes_lie_within_two_bins_of_the_ones_written_and_questions_stay(decoder: Decoder) -> None:
-    model = Elysium(decoder.model, decoder.processor)
-    ids = decoder.tokenizer.convert_tokens_to_ids([str(number) for number in range(101)])
-    frames = np.random.default_rng(0).integers(0, 255, (5, 100, 100, 3), dtype=np.uint8)
-    asked: dict[bool, list[str]] = {False: [], True: []}
-    tracks = {}
-    for fine in (False, True):
-        model.engine._decoder.model.config.number_token_ids = ids  # type: ignore[attr-defined]
-        result = model.track(
-            frames, boxes=[[5, 5, 30, 30]], clip_length=3, search_window=None, fine=fine,
-            on_answer=lambda said, fine=fine: asked[fine].append(said.prompt + said.text),
-        )  # fmt: skip
-        tracks[fine] = result.tracks[0].boxes_xyxy
-    decoder.model.config.number_token_ids = []
-    assert asked[True] == asked[False]
-    off = np.abs(tracks[True] - tracks[False])
-    assert off[0].max() == 0  # the box that was given
-    assert 0 < np.nanmax(off) <= 2

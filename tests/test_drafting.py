@@ -179,3 +179,20 @@ def test_nano_answers_the_same_drafted_and_undrafted(nano: Elysium) -> None:
                 assert alone.token_ids == reference.token_ids
                 np.testing.assert_allclose(alone.box_scores, reference.box_scores, atol=1e-5)
     assert compared >= 25
+
+
+def test_finer_boxes_lie_within_two_bins_of_the_ones_written_and_questions_stay(nano: Elysium) -> None:
+    kind = SynthConfig(size_px=100, num_frames=5, patch_share=0.0)
+    clip = ClipGenerator(kind, AssetLibrary.from_folder(None, "val"), seed=3).generate(0)
+    asked: dict[bool, list[str]] = {False: [], True: []}
+    tracks = {}
+    for fine in (False, True):
+        result = nano.track(
+            clip.frames, boxes=clip.objects[0].boxes_xyxyn[0], box_format="xyxyn", clip_length=3, search_window=None,
+            fine=fine, on_answer=lambda said, fine=fine: asked[fine].append(said.prompt + said.text),
+        )  # fmt: skip
+        tracks[fine] = result.tracks[0].boxes_xyxy
+    assert asked[True] == asked[False]
+    off = np.abs(tracks[True] - tracks[False])  # in pixels, which are bins here
+    assert off[0].max() == 0  # the box that was given
+    assert 0 < np.nanmax(off) <= 2

@@ -77,7 +77,7 @@ class Decoder:
         if len(ids) != self.dialect.max_bin + 1:
             return None
         values = np.full(max(len(self.tokenizer), self.model.config.text_config.vocab_size), -1)
-        values[np.array(ids)] = np.arange(len(ids))
+        values[list(ids)] = np.arange(len(ids))
         return values
 
     @cached_property
