@@ -157,7 +157,17 @@ def like_llama() -> Any:
         vocab_size=4000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     core.train_from_iterator(Vocabulary([]).tokenizer_texts(), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=filled(core), unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+
+
+def filled(core: Any) -> Any:
+    """The tokenizer with names for all rows of the embedding, so that it counts as the model's own."""
+    from tokenizers import Tokenizer
+
+    values = json.loads(core.to_str())
+    vocabulary = values["model"]["vocab"]
+    vocabulary |= {f"<unused {number}>": number for number in range(len(vocabulary), VOCABULARY)}
+    return Tokenizer.from_str(json.dumps(values))
 
 
 def write_records(folder: Path, clips: int) -> None:
