@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before anything reads it: a name that is no folder must not be looked for on the hub. Commands inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 
 @pytest.fixture(autouse=True)
 def _one_torch_thread() -> None:
