@@ -386,7 +386,7 @@ def tables(figures: Figures) -> dict[str, str]:
         for kind, key in (("float32", "equal"), ("bfloat16", "bfloat16")) if key in figures
     ]  # fmt: skip
     return {
-        "speed": table(["work", "reference", "fast", "target"], speed_rows(figures)),
+        "fast": table(["work", "reference", "fast", "target"], speed_rows(figures)),
         "where": table(["processor seconds", "reference", "fast"], parts),
         "equal": table(["number type", "answers", "equal", "boxes equal", "scores off by at most"], kinds),
     }
