@@ -28,7 +28,8 @@ from elysium.config import Phase, TrainConfig
 from elysium.config_files import load_stages
 from elysium.data.synth import ClipGenerator
 from elysium.files import atomic_write_text, ensure_folder
-from elysium.inference.decoding import Decoder, Request
+from elysium.inference.answers import Request
+from elysium.inference.decoding import Decoder
 from elysium.inference.loading import locate
 from elysium.model import ElysiumForConditionalGeneration, ElysiumProcessor
 from elysium.training.collate import Collator, gate_targets

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.inference.decoding import Answer, Request
+from elysium.inference.answers import Answer, Request
 
 Said = tuple[str, tuple[int, int, int, int] | None, float]  # status, bins, score
 Script = Callable[[Request, int], Said]  # (request, index of the frame in the source) -> what is said of it

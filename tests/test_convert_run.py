@@ -30,6 +30,19 @@ def sequences(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+def stopped(sequences: Path, folder: Path, after: int) -> Path:
+    """The output of a run that Ctrl-C ended after so many units."""
+
+    def stop(done: int) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    out = folder / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        convert("sequences", sequences, out, report=stop)
+    return out
+
+
 def test_the_file_is_the_same_whatever_the_number_of_processes(sequences, tmp_path):
     seen = []
     done = convert("sequences", sequences, tmp_path / "one.jsonl", report=seen.append)
@@ -47,14 +60,7 @@ def test_the_file_is_the_same_whatever_the_number_of_processes(sequences, tmp_pa
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_stopped_run_goes_on_where_it_was(sequences, tmp_path, monkeypatch, torn):
     convert("sequences", sequences, tmp_path / "whole.jsonl")
-
-    def stop(done: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    out = tmp_path / "out.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        convert("sequences", sequences, out, report=stop)
+    out = stopped(sequences, tmp_path, 3)
     partial = tmp_path / "out.jsonl.partial"
     assert not out.exists() and len(partial.read_text().splitlines()) == 4
     if torn:
@@ -81,13 +87,7 @@ def test_what_was_converted_otherwise_is_not_gone_on_with(sequences, tmp_path):
 
 @pytest.mark.parametrize("change", ["labels", "names", "image"])
 def test_parts_that_have_changed_since_are_converted_anew(sequences, tmp_path, change):
-    def stop(done: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    out = tmp_path / "out.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        convert("sequences", sequences, out, report=stop)
+    out = stopped(sequences, tmp_path, 4)
     folder = sequences / "s1"
     if change == "labels":
         (folder / "groundtruth.txt").write_text("9,5,10,10\n9,5,10,10\n")

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from elysium.inference import answers
-from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.answers import Answer, Request
+from elysium.inference.decoding import Decoder
 from elysium.inference.pipelines import Elysium
 from elysium.inference.reference import decode_reference
 from elysium.language.prompts import Task, build_prompt, build_question

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from elysium.errors import InputError
-from elysium.inference.decoding import Request
+from elysium.inference.answers import Request
 from elysium.inference.devices import resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
 from elysium.language.prompts import Task, build_prompt, build_question

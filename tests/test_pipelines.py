@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from elysium.errors import InputError, ModelError, SourceError
-from elysium.inference.decoding import Answer
+from elysium.inference.answers import Answer
 from elysium.inference.pipelines import Elysium
 from elysium.inference.tracker import Interrupted
 from elysium.video import open_source

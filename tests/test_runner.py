@@ -22,7 +22,7 @@ from elysium.cli.main import main
 from elysium.evaluation.items import boxes_text, read_items
 from elysium.evaluation.predictors import Published, published_clips, question_of, spread
 from elysium.evaluation.results import Result, read_results
-from elysium.inference.decoding import Answer
+from elysium.inference.answers import Answer
 
 SRC = str(Path(__file__).resolve().parents[1] / "src")
 TESTS = str(Path(__file__).resolve().parent)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from elysium.errors import InputError
+from elysium.inference.answers import Request
 from elysium.inference.clips import TrackedObject
-from elysium.inference.decoding import Request
 from elysium.inference.sessions import FrameResult
 from elysium.inference.streaming import StreamTracker
 from elysium.inference.tracker import Tracker

@@ -20,9 +20,9 @@ from elysium.training.dealing import Deal, Group, Mixture
 from elysium.training.samples import MixedSamples, SampleDataset
 from elysium.training.sources import RecordClips
 from elysium.training.streams import ShardClips
-from elysium.training.trainer import ElysiumTrainer
 from training_kit import (
     losses,
+    run_until_it_dies,
     source,
     write_chats,
     write_config,
@@ -231,7 +231,7 @@ def configuration(path, model, sources, **sections):
 
 
 @pytest.mark.parametrize("form", ["webdataset", "parquet"])
-def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path):
     """With a loader's process, beside another source, over more than an epoch: losses to 1e-6."""
     model, records, _ = made
     pattern = write_shards(records, tmp_path / "out", 5, form)
@@ -241,17 +241,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path, monkeyp
     whole = configuration(tmp_path / "whole.yaml", model, sources, **options)
     recipe.run(whole)
     broken = configuration(tmp_path / "broken.yaml", model, sources, **options)
-    honest = ElysiumTrainer.compute_loss
-
-    def dies(self, *args, **kwargs):
-        if self.state.global_step == 17:
-            raise RuntimeError("the machine went away")
-        return honest(self, *args, **kwargs)
-
-    monkeypatch.setattr(ElysiumTrainer, "compute_loss", dies)
-    with pytest.raises(RuntimeError):
-        recipe.run(broken)
-    monkeypatch.setattr(ElysiumTrainer, "compute_loss", honest)
+    run_until_it_dies(broken, 17)
     marks = [json.loads(mark) for mark in json.loads(
         (tmp_path / "broken" / "checkpoint-15" / "bookmarks_0.json").read_text()
     )]  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 
 from elysium.boxes import Affine2d
 from elysium.errors import InputError
+from elysium.inference.answers import Request
 from elysium.inference.clips import ClipSession, TrackedObject
-from elysium.inference.decoding import Request
 from elysium.inference.tracker import Interrupted, Tracker
 from elysium.inference.windows import bins_to_box, box_to_bins, cut_out, window_around
 from elysium.tracks import Track

@@ -28,7 +28,17 @@ from elysium.training.sources import RecordClips
 from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer
-from training_kit import log_lines, losses, source, write_chats, write_config, write_lines, write_model, write_records
+from training_kit import (
+    log_lines,
+    losses,
+    run_until_it_dies,
+    source,
+    write_chats,
+    write_config,
+    write_lines,
+    write_model,
+    write_records,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,22 +90,12 @@ def test_a_frozen_tower_does_not_drift(made, tmp_path):
     assert "vision" not in changed(before, after) and "selector" in changed(before, after)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(made, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(made, tmp_path):
     """Data position, optimizer, scheduler and the noise of the selector: losses to 1e-6."""
     whole = configuration(made, tmp_path / "whole.yaml", trainer={"dataloader_num_workers": 1})
     recipe.run(whole)
     broken = configuration(made, tmp_path / "broken.yaml", trainer={"dataloader_num_workers": 1})
-    honest = ElysiumTrainer.compute_loss
-
-    def dies(self, *args, **kwargs):
-        if self.state.global_step == 3:
-            raise RuntimeError("the machine went away")
-        return honest(self, *args, **kwargs)
-
-    monkeypatch.setattr(ElysiumTrainer, "compute_loss", dies)
-    with pytest.raises(RuntimeError):
-        recipe.run(broken)
-    monkeypatch.setattr(ElysiumTrainer, "compute_loss", honest)
+    run_until_it_dies(broken, 3)
     recipe.run(broken)
     assert losses(tmp_path / "broken").keys() == losses(tmp_path / "whole").keys()
     for step, loss in losses(tmp_path / "whole").items():

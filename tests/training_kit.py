@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
 from elysium.data.sharding import shard
 from elysium.data.shards import SUFFIXES, Form
+from elysium.training import recipe
+from elysium.training.trainer import ElysiumTrainer
 from tiny import tiny_model_and_processor
 
 NUM_FRAMES = 6
@@ -104,3 +107,18 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
 def losses(folder: Path) -> dict[int, float]:
     """Loss by step; of a step that was done twice, the later."""
     return {line["step"]: line["loss"] for line in log_lines(folder) if "loss" in line}
+
+
+def run_until_it_dies(config: Path, step: int) -> None:
+    """A run whose process ends without a word in the step behind ``step``."""
+    honest = ElysiumTrainer.compute_loss
+
+    def dies(self: ElysiumTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step:
+            raise RuntimeError("the machine went away")
+        return honest(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ElysiumTrainer, "compute_loss", dies)
+        with pytest.raises(RuntimeError):
+            recipe.run(config)

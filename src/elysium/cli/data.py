@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,15 +48,9 @@ def convert(
 
     common.at_least("--workers", workers)
     common.at_least("--frames", frames)
-    try:
-        with counted(f"converting {name}", quiet) as report:
-            done = run(name, source, output, Options(split, images, frames), workers, report)
-    except KeyboardInterrupt:
-        common.warn("stopped; the same command goes on where it was")
-        raise
-    if done.resumed:
-        print(f"{done.resumed} parts were there from before")
-    _tell(done)
+    with _goes_on(), counted(f"converting {name}", quiet) as report:
+        done = run(name, source, output, Options(split, images, frames), workers, report)
+    _tell(done, "parts")
     defects = 0
     for defects, problem in enumerate(validate_records(output), 1):
         if defects <= _TOLD:
@@ -63,8 +59,20 @@ def convert(
     return common.SOME_FAILED if done.failed or done.left_out or defects else common.DONE
 
 
-def _tell(done: Done) -> None:
-    """What went wrong, part by part."""
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    """Say so of work that Ctrl-C stops."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        common.warn("stopped; the same command goes on where it was")
+        raise
+
+
+def _tell(done: Done, units: str) -> None:
+    """How many units were there from an earlier run, and what went wrong, one by one."""
+    if done.resumed:
+        print(f"{done.resumed} {units} were there from before")
     told = [f"{part}: {reason}" for part, reason in done.failed.items()]
     told += [f"{part}: {reason}" for part, reasons in done.told.items() for reason in reasons]
     for sentence in told[:_TOLD]:
@@ -104,18 +112,12 @@ def shard(
     common.at_least("--shard-size", size)
     with counted("indexing", quiet) as report:
         total = count_shards(file, size, report)
-    try:
-        with counted("shards", quiet, total) as report:
-            done = run(
-                file, output, images or file.parent, form=form, clips=size, seed=seed,  # type: ignore[arg-type]
-                workers=workers, report=report,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        common.warn("stopped; the same command goes on where it was")
-        raise
-    if done.resumed:
-        print(f"{done.resumed} shards were there from before")
-    _tell(done)
+    with _goes_on(), counted("shards", quiet, total) as report:
+        done = run(
+            file, output, images or file.parent, form=form, clips=size, seed=seed,  # type: ignore[arg-type]
+            workers=workers, report=report,
+        )  # fmt: skip
+    _tell(done, "shards")
     print(f"{output}: {done.lines} shards{_troubles(done)}")
     return common.SOME_FAILED if done.failed or done.left_out else common.DONE
 

@@ -153,7 +153,7 @@ def options_for(task: str, model: str, published: bool, options: dict[str, Any])
     if task in TRACKING and not published and not is_baseline(model):
         return options
     if options != tracking_options("auto", None, "search", False):
-        told = "--search-window, --clip-length and --lost-policy are for models that track in the standard way"
+        told = "--search-window, --clip-length, --lost-policy and --fine are for models that track in the standard way"
         raise InputError(told, "Leave them out.")
     return {}
 

@@ -6,7 +6,6 @@ files of results.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,8 @@ from elysium.evaluation.items import TRACKING, Item, boxes_text
 from elysium.evaluation.published import parse_published
 from elysium.evaluation.raw import RawAnswer
 from elysium.evaluation.results import SCALED, Result
+from elysium.inference.answers import Answer, Request
 from elysium.inference.clips import ClipAnswer
-from elysium.inference.decoding import Answer, Request
 from elysium.inference.pipelines import Elysium
 from elysium.inference.windows import bins_to_region
 from elysium.language.dialects import ELYSIUM
@@ -208,8 +207,8 @@ class InWords:
         if self.task != "VideoQA":
             first_box(item)  # which must be one, for REC to be right or wrong
         paths = [self.images / name for name in item.record.frames]
-        heard, asked = _Ear(self.model.engine), copy.copy(self.model)
-        asked.engine = heard  # an engine that remembers what it was asked
+        heard = _Ear(self.model.engine)  # an engine that remembers what it was asked
+        asked = self.model.with_engine(heard)
         began = time.perf_counter()
         result = self._ask(asked, item, paths)
         seconds = time.perf_counter() - began

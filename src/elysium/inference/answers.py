@@ -196,9 +196,9 @@ class Row:
 def _mean_nearby(values: NDArray[np.int64], logits: NDArray[np.float32], chosen: np.int64) -> float:
     """The mean of ``values`` (k,) within `NEARBY` of the chosen one by the softmax of their ``logits``; NaN if what was
     chosen is no number."""
-    near = (values >= 0) & (np.abs(values - chosen) <= NEARBY)
     if chosen < 0:
         return float("nan")
+    near = (values >= 0) & (np.abs(values - chosen) <= NEARBY)
     weights = np.exp(logits[near].astype(np.float64) - logits[near].max())
     return float(values[near] @ weights / weights.sum())
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from elysium.boxes import Affine2d
 from elysium.errors import InputError
-from elysium.inference.decoding import Answer, Request
+from elysium.inference.answers import Answer, Request
 from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
 from elysium.language.dialects import ELYSIUM, Dialect
 from elysium.language.prompts import Task, build_prompt, build_question
@@ -332,9 +332,7 @@ class ClipSession:
                 return box, score, "tracked"
         return (nowhere, score, "absent") if last_good is None else (last_good, score, "carried")
 
-    def _finer(
-        self, answer: Answer, number: int, affine: Affine2d, frame: Frame, box: FloatArray
-    ) -> FloatArray:  # fmt: skip
+    def _finer(self, answer: Answer, number: int, affine: Affine2d, frame: Frame, box: FloatArray) -> FloatArray:
         """The box of one frame in fractions of a bin; ``box``, which is in whole ones, where there is none."""
         if answer.fine_bins is None or np.isnan(answer.fine_bins[number]).any():
             return box

@@ -44,8 +44,6 @@ from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
 
-__all__ = ["Answer", "Decoder", "Request"]
-
 
 class Decoder:
     """Answers batches of requests with one model and processor, greedily.

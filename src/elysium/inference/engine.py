@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from elysium.errors import InputError, ModelError
-from elysium.inference.decoding import Answer, Decoder, Request
+from elysium.inference.answers import Answer, Request
+from elysium.inference.decoding import Decoder
 from elysium.inference.devices import release_memory
 from elysium.inference.reference import decode_reference
 

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from elysium.boxes import Affine2d, to_xyxy
 from elysium.errors import InputError
+from elysium.inference.answers import Request
 from elysium.inference.clips import Answers, ClipAnswer, LostPolicy
-from elysium.inference.decoding import Request
 from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import Engine
 from elysium.inference.loading import load_pretrained

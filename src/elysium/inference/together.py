@@ -14,26 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from elysium.inference.answers import Answer, Request
+from elysium.inference.clips import Answers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PATIENCE_S = 0.02  # that a question waits for company, while others are still reading frames
 _TICK_S = 0.5  # how long Ctrl-C may take to be noticed at most
-
-
-class AnswersMany(Protocol):
-    """What is needed of an `Engine`."""
-
-    @property
-    def max_batch(self) -> int: ...
-
-    @property
-    def region_marks(self) -> bool: ...
-
-    def run(self, requests: Sequence[Request], *, free: bool = False) -> list[Answer]: ...
 
 
 class _Asked:
@@ -51,7 +40,7 @@ class Together:
         at_once: videos that are tracked at the same time, 1 or more.
     """
 
-    def __init__(self, engine: AnswersMany, at_once: int) -> None:
+    def __init__(self, engine: Answers, at_once: int) -> None:
         self.engine, self.at_once = engine, at_once
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []

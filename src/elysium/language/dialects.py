@@ -130,7 +130,7 @@ class Dialect:
         ([['34', '40', '51', '67'], ['3']], [['34', '40', '']])
         """
         boxes = []
-        for part in self._opened.split(_FRAME_LABEL.sub("", text))[1:]:
+        for part in _FRAME_LABEL.sub("", text).split(self.opening)[1:]:
             inner, _, _ = part.partition(self.closing)
             boxes.append([self._digits.match(number)[0] for number in inner.split(self.separator)])  # type: ignore[index]
         return boxes
@@ -180,10 +180,6 @@ class Dialect:
         # Lazy up to the closing bracket, the next opening one (this box was never closed) or the end.
         opening, closing = re.escape(self.opening), re.escape(self.closing)
         return re.compile(rf"{opening}(.*?)({closing}|(?={opening})|\Z)", re.DOTALL)
-
-    @cached_property
-    def _opened(self) -> re.Pattern[str]:
-        return re.compile(re.escape(self.opening))
 
     @cached_property
     def _digits(self) -> re.Pattern[str]:

@@ -10,9 +10,7 @@ The layout is described in the project's facts, section 7; parity with the relea
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,7 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from elysium.errors import InputError, ModelError
-from elysium.files import ensure_folder, output_error, temporary_beside
+from elysium.files import atomic_folder, ensure_folder
 from elysium.model.compose import hollow_model
 from elysium.model.configuration import ElysiumConfig
 from elysium.model.image_processing import ElysiumImageProcessor
@@ -131,7 +129,8 @@ def import_checkpoint(
     model = hollow_model(config)
     _check_tokens(released, model, vision)
     plan, ignored, missing = _plan(model, stored)
-    with _whole_folder(target) as working:
+    ensure_folder(target.absolute().parent)
+    with atomic_folder(target) as working:
         num_bytes = _write_weights(working, plan, missing, model, shard_bytes)
         _write_rest(working, config, processor)
     return ImportReport(
@@ -331,23 +330,6 @@ def _counted(plan: Plan) -> dict[str, int]:
         key = f"{theirs} -> {ours.rstrip('.')}"
         counts[key] = counts.get(key, 0) + 1
     return counts
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that takes its place when all went well, and goes otherwise."""
-    ensure_folder(target.absolute().parent)
-    working = temporary_beside(target.absolute())
-    try:
-        working.mkdir()
-        yield working
-        if target.is_dir():
-            target.rmdir()  # empty, as was checked
-        working.rename(target)
-    except OSError as error:
-        raise output_error(target, error) from error
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
 
 
 def _write_weights(

@@ -164,9 +164,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         weights = (-0.5 * distance.square()).softmax(dim=-1) * known.unsqueeze(-1)
         return weights.to(table.dtype) @ table
 
-    def embed(
-        self, input_ids: Tensor, goes_on: bool = False, **features: Any
-    ) -> tuple[Tensor, Selection | None]:
+    def embed(self, input_ids: Tensor, goes_on: bool = False, **features: Any) -> tuple[Tensor, Selection | None]:
         """Input embeddings (B, L, W) of text with every placeholder filled, and the selection (None without frames).
 
         ``goes_on``: these ids follow a prompt that is in the cache, so they are text, whatever their numbers.

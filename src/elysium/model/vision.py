@@ -39,7 +39,7 @@ class VisionEncoder(nn.Module):
         self.tower = AutoModel.from_config(config.vision_config)
         self.layers = list(config.vision_feature_layers)
         self.drop_cls = config.vision_drop_cls
-        self.map_shapes = self._probe(config.image_size)
+        self.map_shapes, self._givers = self._probe(config.image_size)
         self.grid = config.vision_grid or self.map_shapes[0][1]
         self.channels = [self._folded_channels(c, side) for c, side in self.map_shapes]
         self.num_channels = sum(self.channels)
@@ -63,8 +63,9 @@ class VisionEncoder(nn.Module):
         """D, the numbers of one frame that :meth:`encode` gives."""
         return sum(channels * side * side for channels, side in self.map_shapes)
 
-    def _probe(self, image_size: int) -> list[tuple[int, int]]:
-        """(channels, side) of each feature layer, found by running the tower's structure on the meta device."""
+    def _probe(self, image_size: int) -> tuple[list[tuple[int, int]], list[str]]:
+        """(channels, side) of each feature layer, and the name of the module that gives it, empty where none does;
+        found by running the tower's structure on the meta device."""
         with torch.device("meta"):
             probe = AutoModel.from_config(self.tower.config).eval()
             given: dict[str, Tensor] = {}
@@ -73,8 +74,8 @@ class VisionEncoder(nn.Module):
         for handle in handles:
             handle.remove()
         wanted = [hidden[i] for i in self.layers]
-        self._givers = [next((name for name, h in given.items() if h is state), "") for state in wanted]
-        return [(h.shape[1], h.shape[2]) for h in map(self._as_map, wanted)]
+        givers = [next((name for name, h in given.items() if h is state), "") for state in wanted]
+        return [(h.shape[1], h.shape[2]) for h in map(self._as_map, wanted)], givers
 
     def _folded_channels(self, channels: int, side: int) -> int:
         if side > self.grid and side % self.grid:

@@ -19,9 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 from elysium.model import ElysiumProcessor
 from elysium.model.positions import box_coverage
 from elysium.model.presets import NUM_BINS
+from elysium.model.processing import IGNORED
 from elysium.training.samples import Sample
 
-IGNORED = -100
 WORD, TEMPLATE = -1, -2  # what a label is that is no number: free text, or what stands between the numbers of boxes
 
 

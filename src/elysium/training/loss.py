@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from elysium.config import LossSection
-from elysium.training.collate import IGNORED, TEMPLATE, WORD, number_kernel
+from elysium.model.processing import IGNORED
+from elysium.training.collate import TEMPLATE, WORD, number_kernel
 
 PARTS = ("numbers", "words", "template", "gate", "choice", "votes", "names")
 """What is taught: ``numbers`` (box coordinates), ``words`` (free text) and ``template`` (the rest of a box answer) of

@@ -21,7 +21,14 @@ from elysium.config import DataSection, Phase
 from elysium.data.synth.questions import ask
 from elysium.errors import InputError, SourceError
 from elysium.language.dialects import ELYSIUM
-from elysium.language.prompts import SYSTEM_SENTENCE, Task, answer_text, build_prompt, build_question
+from elysium.language.prompts import (
+    MARK_ANSWER,
+    SYSTEM_SENTENCE,
+    Task,
+    answer_text,
+    build_prompt,
+    build_question,
+)
 from elysium.sampling import draw_frames, spread_frames
 from elysium.training.dealing import Deal, Group, Mixture, weighted
 from elysium.training.sources import ClipLabels, Clips, Frames, ObjectLabel
@@ -259,11 +266,11 @@ class SampleDataset:
         (question, answer), *later = chat
         picked = spread_frames(len(shown.frames), trial.num_frames)[: trial.most_frames]
         clip = shown.clip(picked)
-        alone = f"{SYSTEM_SENTENCE}USER: {question}ASSISTANT:"
+        alone = f"{SYSTEM_SENTENCE}USER: {question}{MARK_ANSWER}"
         prompt = alone
         if len(picked):
             prompt = build_prompt(Task.VIDEO_QA, len(picked), question, published=self.published)
-        rounds = tuple((f"USER: {asked}ASSISTANT:", said) for asked, said in later)
+        rounds = tuple((f"USER: {asked}{MARK_ANSWER}", said) for asked, said in later)
         return Sample(
             Task.VIDEO_QA, prompt, answer, answer, clip.frames, nowhere(len(picked)), None,
             question if len(picked) else None, clip.keys, (), np.zeros(4, np.float32), clip.id, labelled=False,

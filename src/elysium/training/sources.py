@@ -6,6 +6,7 @@ them. Does not know: tasks, prompts, which frames are drawn.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,13 +85,13 @@ class Clips(Protocol):
     def __getitem__(self, number: int) -> tuple[Frames, ClipLabels]: ...
 
 
-class AtHand:
+class AtHand(ABC):
     """Clips of which each can be had at any time."""
 
     bookmark = ""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     def turn_to(self, group: Group, seed: int) -> Sequence[str]:
         return ()

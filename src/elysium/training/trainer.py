@@ -28,7 +28,7 @@ from elysium.config import TrainConfig
 from elysium.errors import InputError, TrainingError
 from elysium.files import atomic_write_text
 from elysium.model.modeling import ElysiumOutput
-from elysium.training.collate import IGNORED
+from elysium.model.processing import IGNORED
 from elysium.training.loss import (
     PARTS,
     AnswerLoss,

@@ -20,7 +20,7 @@ from elysium.boxes import iou
 from elysium.language.dialects import ELYSIUM
 from elysium.model import ElysiumProcessor
 from elysium.model.modeling import ElysiumOutput
-from elysium.training.collate import IGNORED
+from elysium.model.processing import IGNORED
 from elysium.training.loss import AnswerLoss, teacher_forced_boxes
 
 
