@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from elysium.inference import answers
+from elysium.inference import answers, contexts
 from elysium.inference.answers import Answer, Request
 from elysium.inference.decoding import Decoder
 from elysium.inference.pipelines import Elysium
@@ -129,16 +129,23 @@ def test_answers_under_the_grammar_are_well_formed(decoder: Decoder) -> None:
     assert answers[2].text.startswith("[")
 
 
+def what_is_read(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """A list that gets the ids (B, Q) of every forward."""
+    read: list[torch.Tensor] = []
+    for kind in (contexts.Context, contexts.LlamaContext):
+        original = kind.read
+
+        def note(self: Any, ids: torch.Tensor, *args: Any, original: Any = original) -> torch.Tensor:
+            read.append(ids)
+            return original(self, ids, *args)
+
+        monkeypatch.setattr(kind, "read", note)
+    return read
+
+
 def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many forwards as there are tokens with an alternative, the prompt's included."""
-    forwards: list[int] = []
-    forward = type(decoder.model).forward
-
-    def count(model: Any, *args: Any, **kwargs: Any) -> Any:
-        forwards.append(kwargs["input_ids"].shape[1])
-        return forward(model, *args, **kwargs)
-
-    monkeypatch.setattr(type(decoder.model), "forward", count)
+    forwards = what_is_read(monkeypatch)
     plain = Decoder(decoder.model, decoder.processor, drafts=False)
     with torch.inference_mode():
         (answer,) = plain.decode([ask(decoder, Task.SOT, 3)])
@@ -160,15 +167,9 @@ def test_objects_in_the_same_frames_share_them(free: bool, monkeypatch: pytest.M
     asked.append(replace(ask(decoder, Task.SOT, 3), frames=first.frames, max_new_tokens=30))
     with torch.inference_mode():
         alone = [decoder.decode([request], free=free)[0] for request in asked]
-        fed: list[int] = []
-        forward = type(decoder.model).forward
-
-        def count(model: Any, *args: Any, **kwargs: Any) -> Any:
-            fed.append(int((kwargs["input_ids"] == decoder.processor.image_token_id).sum()))
-            return forward(model, *args, **kwargs)
-
-        monkeypatch.setattr(type(decoder.model), "forward", count)
+        read = what_is_read(monkeypatch)
         together = decoder.decode(asked, free=free)
+    fed = [int((ids == decoder.processor.image_token_id).sum()) for ids in read]
     assert sum(fed) == fed[0] == 3 * decoder.processor.num_image_tokens
     for one, other in zip(together, alone, strict=True):
         same(one, other)

@@ -37,9 +37,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
 
 from elysium.inference.answers import Answer, Request, Row, common_length
+from elysium.inference.contexts import reading
 from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
@@ -154,6 +154,13 @@ class Decoder:
         return row.answer(str(text), self.dialect)
 
     def features(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """What the model takes for a batch, with what its tower sees in place of pixels."""
+        features = self.inputs(requests)
+        if hasattr(self.model, "encode_frames") and "pixel_values" in features:
+            self._look_once(features, [image for request in requests for image in request.frames])
+        return features
+
+    def inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
         """The processor's output for a batch, on the model's device."""
         extra: dict[str, Any] = {}
         if any(request.regions for request in requests):
@@ -168,10 +175,7 @@ class Decoder:
             **extra,
         )
         device = _device(self.model)
-        moved = {key: value.to(device) for key, value in features.items()}
-        if hasattr(self.model, "encode_frames") and "pixel_values" in moved:
-            self._look_once(moved, [image for request in requests for image in request.frames])
-        return moved
+        return {key: value.to(device) for key, value in features.items()}
 
     def _look_once(self, features: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> None:
         """Put what the tower sees in place of pixels. It looks at each frame (the very same array) once, also if
@@ -189,13 +193,10 @@ class Decoder:
 
 
 class _Batch:
-    """The cache of a batch and what belongs to it: which slots are real, and how many real ones each row
-    has."""
+    """What the rows of a batch have read, and which slots of it are real."""
 
     def __init__(self, model: Any, size: int, pad: int) -> None:
-        self.model, self.pad = model, pad
-        self.device = _device(model)
-        self.cache = DynamicCache()
+        self.pad, self.device, self.context = pad, _device(model), reading(model)
         self.mask = torch.zeros((size, 0), dtype=torch.long, device=self.device)
 
     def forward(self, feeds: Sequence[Sequence[int]], keep: int, features: dict[str, Any]) -> NDArray[np.float32]:
@@ -208,24 +209,15 @@ class _Batch:
         seen = self.mask.sum(dim=1, keepdim=True)
         positions = (seen + real.cumsum(dim=1) - 1).clamp(min=0)
         self.mask = torch.cat([self.mask, real], dim=1)
-        output = self.model(
-            input_ids=ids.to(self.device),
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-            **features,
-        )
-        self.cache = output.past_key_values
-        logits: NDArray[np.float32] = output.logits.float().cpu().numpy()
-        return logits
+        logits = self.context.read(ids.to(self.device), self.mask, positions, keep, features)
+        numbers: NDArray[np.float32] = logits.float().cpu().numpy()
+        return numbers
 
     def feed_all(self, ids: Sequence[int], features: dict[str, Any]) -> None:
         """Feed the same tokens to every row, in a forward of one."""
         size, self.mask = len(self.mask), self.mask[:1]
         self.forward([ids], 1, features)
-        self.cache.batch_repeat_interleave(size)
+        self.context.repeat(size)
         self.mask = self.mask.repeat(size, 1)
 
     def forget(self, wrong: Sequence[int], done: Sequence[bool]) -> None:
@@ -233,9 +225,8 @@ class _Batch:
         for row, count in enumerate(wrong):
             self.mask[row, self.mask.shape[1] - count :] = 0
         by_all = min((count for count, over in zip(wrong, done, strict=True) if not over), default=0)
-        if by_all and not any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
+        if by_all and self.context.crop(by_all):
             self.mask = self.mask[:, : self.mask.shape[1] - by_all]
-            self.cache.crop(-by_all)
 
 
 def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -1,8 +1,9 @@
 """The plain and slow way to an answer, to hold the fast one against.
 
-transformers' `generate`: one request, one token at a time, the grammar as a logits processor.
+transformers' `generate`: one request, one token at a time, the grammar as a logits processor; the tower's whole forward
+on the pixels of every frame.
 
-Knows `generate`. Does not know: batches of requests, drafts, forced tokens.
+Knows `generate`. Does not know: batches of requests, drafts, forced tokens, what was seen before.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ class GrammarLogitsProcessor(LogitsProcessor):
         return masked  # type: ignore[return-value]
 
 
-@torch.inference_mode()
+@torch.inference_mode(False)  # in which the model takes shortcuts of its own
+@torch.no_grad()
 def decode_reference(decoder: Decoder, request: Request, *, free: bool = False, use_cache: bool = True) -> Answer:
     """What ``decoder.decode([request], free=free)`` must answer. Without ``use_cache`` every token sees the whole
     sequence anew."""
     row = decoder.begin(request, free)
-    features = decoder.features([request])
+    features = decoder.inputs([request])
     grammar = [] if row.free or row.state is None else [
         GrammarLogitsProcessor(row.state.copy(), features["input_ids"].shape[1])
     ]  # fmt: skip

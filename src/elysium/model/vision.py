@@ -20,6 +20,7 @@ from transformers import AutoModel
 
 from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
+from elysium.model.folding import Folded
 
 _CHUNK = 2  # frames at once on a CPU: measured with nano, more are slower, and what lies between layers takes memory
 
@@ -40,6 +41,7 @@ class VisionEncoder(nn.Module):
         self.layers = list(config.vision_feature_layers)
         self.drop_cls = config.vision_drop_cls
         self.map_shapes, self._givers = self._probe(config.image_size)
+        self._folded = Folded(self._givers)
         self.grid = config.vision_grid or self.map_shapes[0][1]
         self.channels = [self._folded_channels(c, side) for c, side in self.map_shapes]
         self.num_channels = sum(self.channels)
@@ -85,24 +87,31 @@ class VisionEncoder(nn.Module):
             )
         return channels * (side // self.grid) ** 2 if side > self.grid else channels
 
-    def _hidden(self, pixel_values: Tensor) -> list[Tensor]:
-        """Feature maps (F, C, side, side) of the chosen layers, transformer tokens folded to their grid."""
-        # Sharded training wraps modules in its own hooks, which a forward that is broken off would skip.
-        if not torch.is_inference_mode_enabled() or not all(self._givers):
+    def _hidden(self, pixel_values: Tensor, tower: nn.Module | None) -> list[Tensor]:
+        """Feature maps (F, C, side, side) of the chosen layers, transformer tokens folded to their grid; read from
+        ``tower`` as it runs, or where that is None from the whole tower."""
+        if tower is None:
             hidden = self.tower(pixel_values, output_hidden_states=True).hidden_states
             return [self._as_map(hidden[i]) for i in self.layers]
-        given = self._run_until_given(pixel_values)
+        given = self._run_until_given(pixel_values, tower)
         return [self._as_map(given[name]) for name in self._givers]
 
-    def _run_until_given(self, pixel_values: Tensor) -> dict[str, Tensor]:
+    def _quick_tower(self) -> nn.Module | None:
+        """What runs in place of the tower where nothing is learned; None where the whole tower has to."""
+        # Sharded training wraps modules in its own hooks, which a forward that is broken off would skip.
+        if not torch.is_inference_mode_enabled() or not all(self._givers):
+            return None
+        return self._folded.of(self.tower)
+
+    def _run_until_given(self, pixel_values: Tensor, tower: nn.Module) -> dict[str, Tensor]:
         """The hidden states by the modules that give them; what comes behind the last of these does not run."""
         given: dict[str, Tensor] = {}
-        modules = {name: self.tower.get_submodule(name) for name in self._givers}
+        modules = {name: tower.get_submodule(name) for name in self._givers}
         handles = [
             module.register_forward_hook(_keep(given, name, until=len(modules))) for name, module in modules.items()
         ]
         try:
-            self.tower(pixel_values)
+            tower(pixel_values)
         except _Enough:
             pass
         finally:
@@ -124,7 +133,8 @@ class VisionEncoder(nn.Module):
         # Channels last makes convolutions on a CPU about 1.6 times faster and changes nothing else.
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         step = len(pixel_values) if torch.is_grad_enabled() or pixel_values.is_cuda else _CHUNK
-        parts = [self._hidden(part) for part in pixel_values.split(max(step, 1))]
+        tower = self._quick_tower()
+        parts = [self._hidden(part, tower) for part in pixel_values.split(max(step, 1))]
         return torch.cat([torch.cat([m.flatten(1) for m in hidden], dim=1) for hidden in parts])
 
     def assemble(self, features: Tensor) -> Tensor:

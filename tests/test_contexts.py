@@ -1,0 +1,109 @@
+"""Reading through a LLaMA layer by layer is what transformers' own forward says, place by place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+
+from elysium.inference.contexts import Context, LlamaContext, reading
+from tiny import tiny_model_and_processor
+
+SIZES = {
+    "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+LONG = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES),
+    "biased": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, head_dim=12),
+    "stretched": LlamaConfig(**SIZES, max_position_embeddings=8, rope_parameters=LONG),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES),
+}
+
+
+class Alone:
+    """A language model as decoders want one."""
+
+    def __init__(self, config: Any) -> None:
+        torch.manual_seed(3)
+        self.language_model = AutoModelForCausalLM.from_config(config).eval()
+
+    def embed(self, ids: torch.Tensor, goes_on: bool) -> tuple[torch.Tensor, None]:
+        return self.language_model.get_input_embeddings()(ids), None
+
+    def __call__(self, **inputs: Any) -> Any:
+        return self.language_model(**inputs)
+
+
+def steps(rows: int) -> list[tuple[torch.Tensor, int]]:
+    """Which columns are real in three forwards, and how many logits are asked for: a padded prompt, a draft, a row
+    that waits."""
+    prompt, draft, last = torch.ones(rows, 9), torch.ones(rows, 4), torch.ones(rows, 1)
+    if rows > 1:
+        prompt[1, :5], draft[0, :3], last[1] = 0, 0, 0
+    return [(prompt.long(), 1), (draft.long(), 4), (last.long(), 1)]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_are_those_of_transformers(name: str, rows: int) -> None:
+    model = Alone(CONFIGS[name])
+    ours, theirs = LlamaContext(model), Context(model)
+    generator, mask = torch.Generator().manual_seed(1), torch.zeros(rows, 0, dtype=torch.long)
+    with torch.inference_mode():
+        for real, keep in steps(rows):
+            ids = torch.randint(1, 61, real.shape, generator=generator)
+            positions = (mask.sum(dim=1, keepdim=True) + real.cumsum(dim=1) - 1).clamp(min=0)
+            mask = torch.cat([mask, real], dim=1)
+            got, wanted = (context.read(ids, mask, positions, keep, {}) for context in (ours, theirs))
+            assert got.shape == wanted.shape == (rows, keep, 61)
+            meant = real[:, -keep:].bool()
+            torch.testing.assert_close(got[meant], wanted[meant], atol=2e-6, rtol=1e-5)
+            assert got.isfinite().all()
+            mask[:, -1:] = 0  # the last of each was wrong
+            if real.shape[1] > 1:
+                assert ours.crop(1) == theirs.crop(1) == True  # noqa: E712
+                mask = mask[:, :-1]
+
+
+def test_one_prompt_for_all_rows() -> None:
+    model = Alone(CONFIGS["llama"])
+    with torch.inference_mode():
+        for kind in (LlamaContext, Context):
+            shared, own = kind(model), kind(model)
+            prompt, more = torch.arange(1, 8)[None], torch.tensor([[9, 10], [11, 12]])
+            shared.read(prompt, torch.ones(1, 7, dtype=torch.long), torch.arange(7)[None], 1, {})
+            shared.repeat(2)
+            own.read(prompt.repeat(2, 1), torch.ones(2, 7, dtype=torch.long), torch.arange(7).repeat(2, 1), 1, {})
+            rest = torch.ones(2, 9, dtype=torch.long), torch.tensor([[7, 8], [7, 8]]), 2, {}
+            torch.testing.assert_close(shared.read(more, *rest), own.read(more, *rest), atol=1e-6, rtol=1e-5)
+
+
+def test_room_grows_with_what_is_read() -> None:
+    """One token at a time, far beyond the room of the beginning."""
+    model = Alone(CONFIGS["llama"])
+    ours, count = LlamaContext(model), 300
+    ids = torch.arange(count)[None] % 61
+    with torch.inference_mode():
+        whole = model.language_model(ids).logits
+        for place in range(count):
+            mask, position = torch.ones(1, place + 1, dtype=torch.long), torch.tensor([[place]])
+            logits = ours.read(ids[:, place : place + 1], mask, position, 1, {})
+            torch.testing.assert_close(logits[0, 0], whole[0, place], atol=1e-5, rtol=1e-4)
+
+
+def test_what_reads_a_model() -> None:
+    model, _ = tiny_model_and_processor()
+    assert isinstance(reading(model), LlamaContext)
+    handle = model.language_model.model.layers[0].register_forward_hook(lambda *_: None)
+    assert isinstance(reading(model), Context)  # somebody listens
+    handle.remove()
+    assert isinstance(reading(model), LlamaContext)
+    model.language_model.config._attn_implementation = "eager"
+    assert isinstance(reading(model), Context)
+    assert isinstance(reading(Alone(MistralConfig(**SIZES, sliding_window=4))), Context)
+    assert isinstance(reading(Alone(Qwen3Config(**SIZES))), Context)
