@@ -77,7 +77,7 @@ def test_one_prompt_for_all_rows() -> None:
             shared, own = kind(model), kind(model)
             prompt, more = torch.arange(1, 8)[None], torch.tensor([[9, 10], [11, 12]])
             shared.read(prompt, torch.ones(1, 7, dtype=torch.long), torch.arange(7)[None], 1, {})
-            shared.repeat(2)
+            shared.rearrange(torch.tensor([0, 0]))
             own.read(prompt.repeat(2, 1), torch.ones(2, 7, dtype=torch.long), torch.arange(7).repeat(2, 1), 1, {})
             rest = torch.ones(2, 9, dtype=torch.long), torch.tensor([[7, 8], [7, 8]]), 2, {}
             torch.testing.assert_close(shared.read(more, *rest), own.read(more, *rest), atol=1e-6, rtol=1e-5)
@@ -107,3 +107,18 @@ def test_what_reads_a_model() -> None:
     assert isinstance(reading(model), Context)
     assert isinstance(reading(Alone(MistralConfig(**SIZES, sliding_window=4))), Context)
     assert isinstance(reading(Alone(Qwen3Config(**SIZES))), Context)
+
+
+@pytest.mark.parametrize("kind", [LlamaContext, Context])
+def test_logits_of_some_tokens_and_rows_that_stay(kind: Any) -> None:
+    model, only = Alone(CONFIGS["llama"]), torch.tensor([3, 7, 60])
+    whole, some = kind(model), kind(model, only)
+    prompt, mask, positions = torch.arange(1, 13).view(3, 4), torch.ones(3, 4, dtype=torch.long), torch.arange(4)
+    more = torch.tensor([[5], [6], [7]])
+    with torch.inference_mode():
+        for context in (whole, some):
+            context.read(prompt, mask, positions.repeat(3, 1), 1, {})
+        everything = whole.read(more, torch.ones(3, 5, dtype=torch.long), torch.full((3, 1), 4), 1, {})
+        some.rearrange(torch.tensor([2, 0]))
+        got = some.read(more[[2, 0]], torch.ones(2, 5, dtype=torch.long), torch.full((2, 1), 4), 1, {})
+    torch.testing.assert_close(got, everything[[2, 0]][..., only], atol=1e-6, rtol=1e-5)

@@ -14,7 +14,7 @@ import tokenizers_zoo as zoo
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.inference.answers import Request, Row
 from elysium.inference.decoding import Decoder
-from elysium.inference.drafting import WIDTH, Drafter
+from elysium.inference.drafting import CPU_WIDTH, WIDTH, Drafter, draft_width
 from elysium.inference.pipelines import Elysium
 from elysium.inference.reference import decode_reference
 from elysium.language.dialects import ELYSIUM, SHIKRA, Dialect
@@ -88,6 +88,12 @@ def test_drafted_answers_are_undrafted_ones_with_fewer_forwards(cut: str, boxes:
         assert forwards <= len(row.tokens) / WIDTH + 1
     if boxes is MOVING and not free and cut == "nano":  # the corner is new in each, the size is known
         assert forwards <= 2 * 6 + 1
+
+
+def test_many_rows_leave_nothing_to_draft_with() -> None:
+    assert [draft_width("cpu", rows) for rows in (1, 2, 4, 6, 7, 16)] == [CPU_WIDTH, CPU_WIDTH, 4, 2, 0, 0]
+    assert [draft_width("cuda", rows) for rows in (1, 4, 16, 64)] == [WIDTH, WIDTH, 10, 0]
+    assert [draft_width("cpu", 1, streak) for streak in range(4)] == [6, 12, 22, 22]
 
 
 def test_other_dialects_are_drafted_too() -> None:

@@ -92,6 +92,8 @@ class Row:
     ) -> None:  # fmt: skip
         """``values`` (V,): the number that each token is, -1 for others; None if numbers are not single tokens."""
         self.values = values
+        self.columns: NDArray[np.int64] | None = None  # (V,) of logits that were made for some tokens alone
+        self.streak = 0  # drafts in a row that were right to their ends
         self.fine = np.full((request.num_boxes or 0, 4), np.nan)
         self.request, self.state, self.free, self.eos = request, state, free, eos
         self.tokens: list[int] = []
@@ -112,7 +114,8 @@ class Row:
         return [] if self.done else self.pending + self.draft
 
     def read(self, logits: NDArray[np.float32], *, join: bool = True) -> int:
-        """Go on from logits (len(draft) + 1, V): those that follow ``pending``, and each token of the draft.
+        """Go on from logits (len(draft) + 1, V): those that follow ``pending``, and each token of the draft. Where
+        ``columns`` says in which column a token's logit is, there are as many as it says.
 
         Chooses as if there were no draft. As long as the choices are those of the draft, the logits behind them are
         what the model would have said anyway. With ``join``, tokens that must follow a choice are written with it.
@@ -126,7 +129,9 @@ class Row:
             if held < len(written):
                 self.pending = written[held:]
                 break
-        return len(self.draft) - right
+        wrong = len(self.draft) - right
+        self.streak = self.streak + 1 if self.draft and not wrong else 0
+        return wrong
 
     def _choose(self, logits: NDArray[np.float32]) -> int:
         """The likeliest token, or the likeliest legal one, counted toward the scores."""
@@ -137,10 +142,11 @@ class Row:
             return chosen
         assert self.state is not None
         legal = self.state.allowed()
-        chosen = int(legal[int(np.argmax(logits[legal]))])
-        self._score(logits, legal, chosen)
-        self.state.advance(chosen)
-        return chosen
+        fits = logits[legal if self.columns is None else self.columns[legal]]
+        place = int(np.argmax(fits))
+        self._score(fits, legal, place)
+        self.state.advance(int(legal[place]))
+        return int(legal[place])
 
     def _write(self, tokens: list[int], join: bool) -> list[int]:
         """Write ``tokens`` down, with those forced after them; returns them all."""
@@ -154,16 +160,17 @@ class Row:
         self.tokens += tokens
         return tokens
 
-    def _score(self, logits: NDArray[np.float32], legal: NDArray[np.int64], chosen: int) -> None:
-        """Count the choice toward the number that it belongs to, if any."""
+    def _score(self, fits: NDArray[np.float32], legal: NDArray[np.int64], place: int) -> None:
+        """Count the choice of ``legal[place]`` toward the number that it belongs to, if any; ``fits`` (k,) are the
+        logits of the legal tokens."""
         assert self.state is not None
         slot, frame = self.state.slot, self.state.frame or 0  # a single box (REC) is in no frame
         if slot is None or frame >= len(self.log_probs):
             return
-        self.log_probs[frame, slot] += _log_prob(logits[legal], logits[chosen])
+        self.log_probs[frame, slot] += _log_prob(fits, fits[place])
         self.scored[frame] = slot == 3 or self.scored[frame]
         if self.values is not None:
-            self.fine[frame, slot] = _mean_nearby(self.values[legal], logits[legal], self.values[chosen])
+            self.fine[frame, slot] = _mean_nearby(self.values[legal], fits, self.values[legal[place]])
 
     def _shadow(self, logits: NDArray[np.float32], chosen: int) -> None:
         """Free answers are scored like legal ones for as long as they happen to be legal."""
@@ -173,7 +180,7 @@ class Row:
         if self.state.done or chosen not in legal:
             self.state = None
             return
-        self._score(logits, legal, chosen)
+        self._score(logits[legal], legal, int(np.searchsorted(legal, chosen)))
         self.state.advance(chosen)
 
     def answer(self, text: str, dialect: Dialect) -> Answer:

@@ -6,6 +6,7 @@ through the layers of a LLaMA (and of those built like it) itself, and leaves ou
 - keys and values are written into room that is there, where a growing cache is copied as a whole in every forward;
 - in the last layer only the places whose logits are asked for go on to attention and feed-forward: of the others the
   keys and values are all that anybody will look at. Of a prompt that is one place of hundreds;
+- logits are made of the ids that are asked for, a hundred of a vocabulary's thousands;
 - masks, positions and rotations are made once a forward, and nothing looks for outputs to collect on the way: half of
   the time of a small forward.
 
@@ -17,11 +18,12 @@ Knows tensors and layers. Does not know: requests, grammars, drafts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 _ALIKE = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
@@ -33,25 +35,25 @@ class Reading(Protocol):
 
     def read(self, ids: Tensor, mask: Tensor, positions: Tensor, keep: int, features: dict[str, Any]) -> Tensor:
         """Feed ids (B, Q) at positions (B, Q); ``mask`` (B, S + Q) says which slots are real, these included. Returns
-        logits (B, keep, V) of the last places. ``features`` are what the model takes besides ids, in the first."""
+        logits (B, keep, V) of the last places. ``features`` are what the model takes besides ids, in the first read."""
 
-    def repeat(self, size: int) -> None:
-        """Make ``size`` rows of the only one."""
+    def rearrange(self, rows: Tensor) -> None:
+        """Go on with these rows (int64): fewer, or one as several."""
 
     def crop(self, count: int) -> bool:
         """Take the last ``count`` slots away, if that can be done."""
 
 
-def reading(model: Any) -> Reading:
-    """What suits a model."""
-    return LlamaContext(model) if _is_like_llama(model) else Context(model)
+def reading(model: Any, only: Tensor | None = None) -> Reading:
+    """What suits a model. ``only`` (A,): ids whose logits are wanted, in place of all V."""
+    return LlamaContext(model, only) if _is_like_llama(model) else Context(model, only)
 
 
 class Context:
     """Any model, called as transformers does."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, only: Tensor | None = None) -> None:
+        self.model, self.only = model, only
         self.cache = DynamicCache()
 
     def read(self, ids: Tensor, mask: Tensor, positions: Tensor, keep: int, features: dict[str, Any]) -> Tensor:
@@ -60,11 +62,11 @@ class Context:
             logits_to_keep=keep, **features,
         )  # fmt: skip
         self.cache = output.past_key_values
-        logits: Tensor = output.logits
+        logits: Tensor = output.logits if self.only is None else output.logits[..., self.only]
         return logits
 
-    def repeat(self, size: int) -> None:
-        self.cache.batch_repeat_interleave(size)
+    def rearrange(self, rows: Tensor) -> None:
+        self.cache.batch_select_indices(rows)
 
     def crop(self, count: int) -> bool:
         if any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
@@ -76,8 +78,9 @@ class Context:
 class LlamaContext:
     """A LLaMA, layer by layer."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, only: Tensor | None = None) -> None:
         self.model, self.language_model = model, model.language_model
+        self.head = _head(self.language_model.lm_head, only)
         self.length = 0
         self.held: list[tuple[Tensor, Tensor]] = []  # of each layer keys and values (B, heads, room, size)
 
@@ -85,19 +88,22 @@ class LlamaContext:
         hidden, _ = self.model.embed(ids, self.length > 0, **features)
         inner = self.language_model.model
         cos, sin = (part.unsqueeze(1) for part in inner.rotary_emb(hidden, position_ids=positions))
-        seen = self._visible(mask, ids.shape[1])
         self._make_room(hidden, mask.shape[1])
-        last = len(inner.layers) - 1
+        count, last = ids.shape[1], len(inner.layers) - 1
+        # Of a whole prompt without padding, attention knows by itself what each place sees.
+        seen = None if not self.length and bool(mask.all()) else _visible(mask, count)
         for number, layer in enumerate(inner.layers):
-            hidden = self._through(number, layer, hidden, cos, sin, seen, keep if number == last else ids.shape[1])
+            if number == last:
+                count, seen = keep, _visible(mask, keep)
+            hidden = self._through(number, layer, hidden, cos, sin, seen, count)
         self.length = mask.shape[1]
-        logits: Tensor = self.language_model.lm_head(inner.norm(hidden))
-        return logits
+        return self.head(inner.norm(hidden))
 
     def _through(
         self, number: int, layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, seen: Tensor | None, keep: int
     ) -> Tensor:
-        """One layer: (B, Q, W) -> (B, keep, W), the last places."""
+        """One layer: (B, Q, W) -> (B, keep, W), the last places. ``seen`` (B, 1, keep, S + Q) are the slots that each of
+        them sees; None: all up to itself."""
         attention, normed = layer.self_attn, layer.input_layernorm(hidden)
         heads = (*hidden.shape[:2], -1, attention.head_dim)
         held_keys, held_values = self.held[number]
@@ -108,19 +114,12 @@ class LlamaContext:
         queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(
             _rotated(queries, cos, sin), held_keys[:, :, :end], held_values[:, :, :end],
-            attn_mask=None if seen is None else seen[:, :, -keep:], scale=attention.scaling,
+            attn_mask=seen, is_causal=seen is None and keep > 1, scale=attention.scaling,
             enable_gqa=attention.num_key_value_groups > 1,
         )  # fmt: skip
         hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
         grown: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return grown
-
-    def _visible(self, mask: Tensor, count: int) -> Tensor | None:
-        """(B, 1, Q, S + Q) which slots each of ``count`` places sees: real ones, up to itself. None: all of them."""
-        if count == 1 and len(mask) == 1:
-            return None if bool(mask.all()) else mask.bool()[:, None, None]
-        slots = torch.arange(mask.shape[1], device=mask.device)
-        return (slots <= slots[-count:, None]) & mask.bool()[:, None, None]
 
     def _make_room(self, hidden: Tensor, length: int) -> None:
         """Room for ``length`` slots in each layer; more than that, so that it is rarely made anew."""
@@ -138,12 +137,32 @@ class LlamaContext:
             else:
                 self.held.append(grown)
 
-    def repeat(self, size: int) -> None:
-        self.held = [(keys.repeat(size, 1, 1, 1), values.repeat(size, 1, 1, 1)) for keys, values in self.held]
+    def rearrange(self, rows: Tensor) -> None:
+        for number, (keys, values) in enumerate(self.held):  # one after the other: each copy takes memory
+            self.held[number] = keys[rows], values[rows]
 
     def crop(self, count: int) -> bool:
         self.length -= count
         return True
+
+
+def _visible(mask: Tensor, count: int) -> Tensor | None:
+    """(B, 1, count, S) which slots each of the last ``count`` places sees: real ones (B, S), up to itself. None for a
+    single place that sees all of them."""
+    if count == 1:
+        return None if bool(mask.all()) else mask.bool()[:, None, None]
+    slots = torch.arange(mask.shape[1], device=mask.device)
+    return (slots <= slots[-count:, None]) & mask.bool()[:, None, None]
+
+
+def _head(module: Any, only: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What makes logits (..., V), or those of ``only`` (A,) ids, of states (..., W)."""
+    if only is None:
+        return module
+    if type(module) is not nn.Linear or not module.weight.is_floating_point():
+        return lambda states: module(states)[..., only]
+    weight, bias = module.weight[only], None if module.bias is None else module.bias[only]
+    return lambda states: F.linear(states, weight, bias)
 
 
 def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -154,7 +173,7 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _is_like_llama(model: Any) -> bool:
     """Whether its language model is built of LLaMA's layers, all on one device, and nobody listens on the way."""
-    inner = getattr(model, "language_model", None)
+    inner: Any = getattr(model, "language_model", None)
     if type(inner) not in _ALIKE or not hasattr(model, "embed"):
         return False
     config = inner.config

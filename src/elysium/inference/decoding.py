@@ -18,8 +18,12 @@ not seen, and behind them a draft of what may follow:
 - The slots of a draft's wrong tokens get attention mask 0 for good, or leave the cache if every row has some.
   Positions are counted per row over real tokens only, so what follows stands where it would have stood.
 
+- Logits are made of tokens that some legal answer has, and at places where one is chosen. Scores compare legal tokens
+  alone, so the others' logits are never looked at.
+- Rows that have finished leave the batch. Rows do not see each other.
+
 Every forward, the first included, is padded on the left: a row's tokens end in the last column. Rows that feed fewer
-tokens than the widest one, and rows that have finished, fill up with masked slots. Causality is by cache slot, and a
+tokens than the widest one fill up with masked slots. Causality is by cache slot, and a
 row's real slots are in order, so the mask that transformers builds from the 2-D attention mask is right. (One
 exception is known: sliding-window attention counts slots, hence masked ones too; it is exact for such models only up
 to a window longer than the sequence.)
@@ -40,9 +44,11 @@ from numpy.typing import NDArray
 
 from elysium.inference.answers import Answer, Request, Row, common_length
 from elysium.inference.contexts import reading
-from elysium.inference.drafting import WIDEST, WIDTH, WIDTHS, Drafter
+from elysium.inference.drafting import Drafter, draft_width
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
+
+_CROWDED = 0.75  # of a batch's rows may be at work for its others to be sent away
 
 
 class Decoder:
@@ -96,7 +102,7 @@ class Decoder:
         if not requests:
             return []
         rows = [self.begin(request, free) for request in requests]
-        batch = _Batch(self.model, len(rows), self.pad)
+        batch = _Batch(self.model, rows, self.pad, self._alphabet(rows))
         if self._share_a_prefix(requests):
             prompts, features = self._feed_prefix(batch, requests), {}
         else:
@@ -104,18 +110,21 @@ class Decoder:
             prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
         for row, prompt in zip(rows, prompts, strict=True):
             row.start(prompt)
-        width = WIDTHS.get(_device(self.model).type, WIDTH)
-        widths = [width] * len(rows)
-        while not all(row.done for row in rows):
-            self._draft(rows, widths)
-            logits = batch.forward([row.feed for row in rows], max(len(row.draft) for row in rows) + 1, features)
+        while batch.rows:
+            self._draft(batch.rows)
+            batch.step(features)
             features = {}
-            wrong = [row.read(seen[len(seen) - len(row.draft) - 1 :]) for row, seen in zip(rows, logits, strict=True)]
-            batch.forget(wrong, [row.done for row in rows])
-            widths = [
-                width if count else min(2 * last, WIDEST * width) for count, last in zip(wrong, widths, strict=True)
-            ]
         return [self.finish(row) for row in rows]
+
+    def _alphabet(self, rows: Sequence[Row]) -> NDArray[np.int64] | None:
+        """Ids that answers to these can have, ascending; None where they can have any."""
+        if any(row.free or row.request.num_boxes is None for row in rows):
+            return None
+        asked = {(row.request.num_boxes or 1, row.request.single_box) for row in rows}
+        ids = [self.grammar.alphabet(count, single_box=single) for count, single in asked]
+        if any(some is None for some in ids):
+            return None
+        return np.array(sorted(frozenset().union(*(some for some in ids if some))), dtype=np.int64)
 
     def _share_a_prefix(self, requests: Sequence[Request]) -> bool:
         """Whether what the model sees up to the questions is the same for all: frames stand in front of them."""
@@ -135,8 +144,10 @@ class Decoder:
         batch.feed_all(prompts[0][:common], features)
         return [prompt[common:] for prompt in prompts]
 
-    def _draft(self, rows: Sequence[Row], widths: Sequence[int]) -> None:
-        for row, width in zip(rows, widths, strict=True):
+    def _draft(self, rows: Sequence[Row]) -> None:
+        kind = _device(self.model).type
+        for row in rows:
+            width = draft_width(kind, len(rows), row.streak)
             row.draft = self.drafter.draft(row, width) if self.drafts else []
 
     def begin(self, request: Request, free: bool) -> Row:
@@ -155,14 +166,17 @@ class Decoder:
 
     def features(self, requests: Sequence[Request]) -> dict[str, Any]:
         """What the model takes for a batch, with what its tower sees in place of pixels."""
-        features = self.inputs(requests)
-        if hasattr(self.model, "encode_frames") and "pixel_values" in features:
-            self._look_once(features, [image for request in requests for image in request.frames])
+        if not hasattr(self.model, "encode_frames"):
+            return self.inputs(requests)
+        features = self.inputs(requests, pixels=False)
+        images = [image for request in requests for image in request.frames]
+        if images:
+            self._look_once(features, images)
         return features
 
-    def inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """The processor's output for a batch, on the model's device."""
-        extra: dict[str, Any] = {}
+    def inputs(self, requests: Sequence[Request], pixels: bool = True) -> dict[str, Any]:
+        """The processor's output for a batch, on the model's device, with or without its ``pixels``."""
+        extra: dict[str, Any] = {} if pixels else {"pixels": False}
         if any(request.regions for request in requests):
             extra["regions"] = [list(request.regions) for request in requests]
         if any(request.query for request in requests):
@@ -178,26 +192,47 @@ class Decoder:
         return {key: value.to(device) for key, value in features.items()}
 
     def _look_once(self, features: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> None:
-        """Put what the tower sees in place of pixels. It looks at each frame (the very same array) once, also if
-        several requests of the batch show it, or the batch before did, as clips overlap by a frame."""
-        pixels, places = features.pop("pixel_values"), {id(image): place for place, image in enumerate(images)}
-        new = [image for image in places if image not in self._seen]
-        found = self.model.encode_frames(pixels[[places[image] for image in new]]) if new else ()
-        seen = {image: looks for image, (_, looks) in self._seen.items()} | dict(zip(new, found, strict=True))
-        features["vision_features"] = torch.stack([seen[image] for image in places])
+        """Add what the tower sees. It looks at each frame (the very same array) once, also if several requests of the
+        batch show it, or the batch before did, as clips overlap by a frame."""
+        places = {id(image): image for image in images}
+        new = [image for key, image in places.items() if key not in self._seen]
+        seen = {key: looks for key, (_, looks) in self._seen.items()}
+        if new:
+            pixels = self.processor.image_processor(new)["pixel_values"].to(_device(self.model))
+            seen |= zip(map(id, new), self.model.encode_frames(pixels), strict=True)
+        features["vision_features"] = torch.stack([seen[key] for key in places])
         if len(places) < len(images):
-            order = {image: place for place, image in enumerate(places)}
-            features["frame_ids"] = torch.tensor([order[id(image)] for image in images], device=pixels.device)
+            order = {key: place for place, key in enumerate(places)}
+            features["frame_ids"] = torch.tensor([order[id(image)] for image in images], device=_device(self.model))
         # What may be written to may hold another frame by the next batch.
         self._seen = {id(image): (image, seen[id(image)]) for image in images if not image.flags.writeable}
 
 
 class _Batch:
-    """What the rows of a batch have read, and which slots of it are real."""
+    """The rows that are still being answered, what they have read, and which slots of it are real.
 
-    def __init__(self, model: Any, size: int, pad: int) -> None:
-        self.pad, self.device, self.context = pad, _device(model), reading(model)
-        self.mask = torch.zeros((size, 0), dtype=torch.long, device=self.device)
+    Args:
+        alphabet: ids that answers can have: no other's logits are made. None: any.
+    """
+
+    def __init__(self, model: Any, rows: Sequence[Row], pad: int, alphabet: NDArray[np.int64] | None) -> None:
+        self.rows, self.pad, self.device = list(rows), pad, _device(model)
+        self.context = reading(model, None if alphabet is None else torch.from_numpy(alphabet).to(self.device))
+        self.mask = torch.zeros((len(rows), 0), dtype=torch.long, device=self.device)
+        if alphabet is not None:
+            columns = np.full(alphabet[-1] + 1, -1)
+            columns[alphabet] = np.arange(len(alphabet))
+            for row in rows:
+                row.columns = columns
+
+    def step(self, features: dict[str, Any]) -> None:
+        """One forward: every row feeds what it has to, and reads what the model says of it."""
+        logits = self.forward([row.feed for row in self.rows], max(len(row.draft) for row in self.rows) + 1, features)
+        wrong = [
+            row.read(seen[len(seen) - len(row.draft) - 1 :]) for row, seen in zip(self.rows, logits, strict=True)
+        ]
+        self._forget(wrong)
+        self._leave()
 
     def forward(self, feeds: Sequence[Sequence[int]], keep: int, features: dict[str, Any]) -> NDArray[np.float32]:
         """Feed each row its tokens, some rows perhaps none; returns the logits (B, keep, V) behind the last columns
@@ -217,16 +252,26 @@ class _Batch:
         """Feed the same tokens to every row, in a forward of one."""
         size, self.mask = len(self.mask), self.mask[:1]
         self.forward([ids], 1, features)
-        self.context.repeat(size)
+        self.context.rearrange(torch.zeros(size, dtype=torch.long, device=self.device))
         self.mask = self.mask.repeat(size, 1)
 
-    def forget(self, wrong: Sequence[int], done: Sequence[bool]) -> None:
+    def _forget(self, wrong: Sequence[int]) -> None:
         """Take back each row's last ``wrong`` tokens; rows that are done need nothing of what they saw."""
         for row, count in enumerate(wrong):
             self.mask[row, self.mask.shape[1] - count :] = 0
-        by_all = min((count for count, over in zip(wrong, done, strict=True) if not over), default=0)
+        by_all = min((count for row, count in zip(self.rows, wrong, strict=True) if not row.done), default=0)
         if by_all and self.context.crop(by_all):
             self.mask = self.mask[:, : self.mask.shape[1] - by_all]
+
+    def _leave(self) -> None:
+        """Rows that are done leave, once they are a quarter of all: each time, what the others have read is copied."""
+        staying = [number for number, row in enumerate(self.rows) if not row.done]
+        if not staying:
+            self.rows = []
+        elif len(staying) <= _CROWDED * len(self.rows):
+            places = torch.tensor(staying, device=self.device)
+            self.context.rearrange(places)
+            self.rows, self.mask = [self.rows[number] for number in staying], self.mask[places]
 
 
 def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -18,6 +18,8 @@ from elysium.inference.devices import release_memory
 from elysium.inference.reference import decode_reference
 
 TOKENS_PER_BOX = 17  # with its "Frame 1: ", in LLaMA's
+_TRIM_EVERY = 16  # runs: handing memory back takes time, and so does getting it again (a tenth of all, in each run)
+MAX_BATCH = 16  # requests in one forward, where nobody says otherwise
 
 
 class Engine:
@@ -39,7 +41,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, processor: Any, max_batch: int = 8, *, max_tokens: int | None = None, reference: bool = False
+        self, model: Any, processor: Any, max_batch: int = MAX_BATCH, *, max_tokens: int | None = None, reference: bool = False
     ) -> None:
         if max_batch < 1:
             raise InputError(f"A batch of {max_batch} requests makes no sense", "Give 1 or more.")
@@ -47,6 +49,7 @@ class Engine:
         self.processor = processor
         self.max_batch, self.max_tokens, self.reference = max_batch, max_tokens, reference
         self._decoder = Decoder(model, processor)
+        self._runs = 0
 
     @property
     def region_marks(self) -> bool:
@@ -63,7 +66,9 @@ class Engine:
             while len(answers) < len(requests):
                 batch = self._next_batch(requests[len(answers) :])
                 answers += self._answer(batch, free)
-        release_memory()
+        self._runs += 1
+        if self._runs % _TRIM_EVERY == 0:
+            release_memory()
         return answers
 
     def _next_batch(self, requests: Sequence[Request]) -> Sequence[Request]:

@@ -24,7 +24,7 @@ from elysium.errors import InputError
 from elysium.inference.answers import Request
 from elysium.inference.clips import Answers, ClipAnswer, LostPolicy
 from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
-from elysium.inference.engine import Engine
+from elysium.inference.engine import MAX_BATCH, Engine
 from elysium.inference.loading import load_pretrained
 from elysium.inference.streaming import DEFAULT_FPS, StreamTracker
 from elysium.inference.tracker import (
@@ -58,7 +58,7 @@ class Elysium:
     """
 
     def __init__(
-        self, model: Any, processor: Any, name: str = "custom", max_batch: int = 8, *, reference: bool = False
+        self, model: Any, processor: Any, name: str = "custom", max_batch: int = MAX_BATCH, *, reference: bool = False
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
         self.engine: Answers = Engine(model, processor, max_batch, reference=reference)
@@ -73,7 +73,7 @@ class Elysium:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         threads: int | None = None,
-        max_batch: int = 8,
+        max_batch: int = MAX_BATCH,
         reference: bool = False,
     ) -> Elysium:
         """Load a model.

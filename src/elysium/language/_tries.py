@@ -145,6 +145,19 @@ class TrieTables:
         plan = self._plans[key]
         return TriePosition(plan, 0, plan[0].root, ordered)
 
+    def alphabet(self, num_frames: int, single_box: bool) -> frozenset[int]:
+        """All ids that stand in an answer over so many frames."""
+        self.start(num_frames, True, single_box)
+        found, seen = set[int](), set[int]()
+        waiting = [chunk.root for chunk in self._plans[num_frames, single_box]]
+        while waiting:
+            node = waiting.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                found.update(node.children)
+                waiting += node.children.values()
+        return frozenset(found)
+
     def _plan(self, num_frames: int, single_box: bool) -> tuple[Chunk, ...]:
         chunks = [Chunk(0, None, self._leads[single_box])]
         for frame in range(num_frames):

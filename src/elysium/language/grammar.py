@@ -109,6 +109,7 @@ class AnswerGrammar:
             raise ModelError("The tokenizer has no end token", "Set its eos_token")
         self._tokenizer, self.dialect, self.eos_token_id = tokenizer, dialect, int(eos)
         samples = list(_sample_answers(dialect))
+        self._alphabets: dict[tuple[int, bool], frozenset[int]] = {}
         self._tables: TrieTables | PairTables
         try:
             self._tables = TrieTables(self._encode, dialect, self.eos_token_id)
@@ -128,6 +129,16 @@ class AnswerGrammar:
                 f"An answer cannot have {num_frames} frames here", "Give 1 or more (1 for a single box)"
             )
         return GrammarState(self._tables.start(num_frames, ordered, single_box))
+
+    def alphabet(self, num_frames: int = 1, *, single_box: bool = False) -> frozenset[int] | None:
+        """All ids that stand in a legal answer over `num_frames` frames: a few dozen, or a hundred where numbers are
+        tokens; None where they are not known without writing all answers (tokenizers that merge numbers)."""
+        if isinstance(self._tables, PairTables):
+            return None
+        key = (num_frames, single_box)
+        if key not in self._alphabets:
+            self._alphabets[key] = self._tables.alphabet(*key)
+        return self._alphabets[key]
 
     def _encode(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         batch = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)

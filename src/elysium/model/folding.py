@@ -52,7 +52,7 @@ class Folded:
                 layer.normalization = nn.Identity()
                 if f"{name}.normalization" not in self._kept and hasattr(layer.activation, "inplace"):
                     layer.activation.inplace = True
-        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
         """A copied model makes its own."""

@@ -46,10 +46,11 @@ class ElysiumImageProcessor(BaseImageProcessor):
         """Frames -> ``{"pixel_values": (F, 3, S, S)}``. Raises InputError for anything that is no RGB frame."""
         frames = images if isinstance(images, (list, tuple)) else [images]
         scaled = np.stack([self._resize(frame) for frame in frames])
-        pixels = torch.from_numpy(scaled).permute(0, 3, 1, 2).float().div_(255)
+        # Channels apart before anything else: bytes are moved faster than floats, and planes computed faster.
+        pixels = torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous().float().div_(255)
         mean = torch.tensor(self.image_mean).view(1, 3, 1, 1)
         std = torch.tensor(self.image_std).view(1, 3, 1, 1)
-        return BatchFeature({"pixel_values": pixels.sub_(mean).div_(std).contiguous()})
+        return BatchFeature({"pixel_values": pixels.sub_(mean).div_(std)})
 
     def __call__(self, images: list[FrameLike] | FrameLike, **kwargs: Any) -> BatchFeature:
         return self.preprocess(images, **kwargs)

@@ -160,6 +160,7 @@ class ElysiumProcessor(ProcessorMixin):
         padding_side: str = "left",
         return_tensors: str = "pt",
         add_special_tokens: bool = True,
+        pixels: bool = True,
         **kwargs: Any,
     ) -> BatchFeature:
         """Model inputs for one prompt or a batch, padded to the longest.
@@ -177,6 +178,7 @@ class ElysiumProcessor(ProcessorMixin):
             num_image_tokens: k; by default the processor's.
             num_frames: at most so many frames of each video; by default ``video_frames`` of a file and all of a list.
             add_special_tokens: whether a prompt starts with the tokenizer's own special tokens.
+            pixels: whether to make ``pixel_values`` of the frames; whoever has ``vision_features`` needs none.
 
         Returns ``input_ids, attention_mask`` (B, L) and, as given, ``pixel_values`` (F, 3, S, S),
         ``frame_counts`` (B,), ``region_boxes`` (R, 4), ``region_frames`` (R,), ``query_ids, query_mask`` (B, Q),
@@ -192,7 +194,8 @@ class ElysiumProcessor(ProcessorMixin):
         data = self._with_answers(ids, answers, padding_side)
         counts = [prompt.count(MARK_IMAGE) for prompt in prompts]
         if frames:
-            data["pixel_values"] = self.image_processor(frames)["pixel_values"]
+            if pixels:
+                data["pixel_values"] = self.image_processor(frames)["pixel_values"]
             data["frame_counts"] = torch.tensor(counts)
         data.update(_region_tensors(regions, counts))
         data.update(self.query_tensors(queries))
