@@ -93,7 +93,7 @@ def test_drafted_answers_are_undrafted_ones_with_fewer_forwards(cut: str, boxes:
 def test_many_rows_leave_nothing_to_draft_with() -> None:
     assert [draft_width("cpu", rows) for rows in (1, 2, 4, 6, 7, 16)] == [CPU_WIDTH, CPU_WIDTH, 4, 2, 0, 0]
     assert [draft_width("cuda", rows) for rows in (1, 4, 16, 64)] == [WIDTH, WIDTH, 10, 0]
-    assert [draft_width("cpu", 1, streak) for streak in range(4)] == [6, 12, 22, 22]
+    assert [draft_width("cpu", 1, streak) for streak in range(4)] == [10, 20, 22, 22]
 
 
 def test_other_dialects_are_drafted_too() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from elysium.inference.answers import Row
 from elysium.language.dialects import Dialect
 
-WIDTH, CPU_WIDTH = 24, 6  # tokens of a draft; twice as many after each that was right to its end
+WIDTH, CPU_WIDTH = 24, 10  # tokens of a draft; twice as many after each that was right to its end
 # Tokens of a forward, over all rows, that cost next to nothing: as long as reading the weights, or on a CPU whatever
 # surrounds the multiplications, takes longer than computing.
 SPARE, CPU_SPARE = 192, 24
