@@ -17,6 +17,7 @@ from elysium.language.dialects import ELYSIUM
 from elysium.language.prompts import Task, build_prompt, build_question
 
 Figures = dict[str, Any]
+WIDE = 400  # tokens for drafts in a forward: each row of a batch has some, where a CPU by itself would give them none
 
 
 def requests_about(number: int, generator: ClipGenerator, marks: bool = True) -> list[Request]:
@@ -42,14 +43,14 @@ def clips(assets: Path | None) -> ClipGenerator:
 
 def equal(model: Elysium, assets: Path | None, number: int, *, free: bool = False) -> Figures:
     """Drafted answers compared with undrafted ones, and some with the reference's."""
-    fast, plain = Decoder(model.model, model.processor), Decoder(model.model, model.processor, drafts=False)
+    plain, fast, wide = (Decoder(model.model, model.processor, spare=spare) for spare in (0, None, WIDE))
     generator, pairs, slow = clips(assets), [], []
     for clip in range(number):
         asked = requests_about(clip, generator, marks=model.engine.region_marks)
         with torch.inference_mode():
             drafted = [answer for request in asked for answer in fast.decode([request], free=free)]
             undrafted = plain.decode(asked, free=free)
-            pairs += list(zip([*drafted, *fast.decode(asked, free=free)], undrafted * 2, strict=True))
+            pairs += list(zip([*drafted, *wide.decode(asked, free=free)], undrafted * 2, strict=True))
         if clip % 10 == 0:
             slow += list(zip(drafted, (decode_reference(plain, one, free=free) for one in asked), strict=True))
     return {

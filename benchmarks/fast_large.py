@@ -128,7 +128,7 @@ def one(language_model: Any, tokenizer: Any, request: Request, ids: list[int]) -
     """One answer, each way."""
     seconds, forwards = {}, {}
     for way in WAYS:
-        decoder = Decoder(Alone(language_model), AnyPrompt(tokenizer), drafts=way == "drafted")
+        decoder = Decoder(Alone(language_model), AnyPrompt(tokenizer), spare=None if way == "drafted" else 0)
         decoder.grammar.alphabet(request.num_boxes or 1)  # built before the clock runs
         with counted() as widths, chosen(ids):
             since = time.process_time()

@@ -17,7 +17,8 @@ def tables(figures: Figures) -> dict[str, str]:
         found["fast"] = table(["work", "reference", "fast", "target"], speed_rows(figures))
     if all(case in figures for case in ("track", "floor")):
         found["where"] = table(["processor time per frame, ms", "reference", "fast", "at best"], where(figures))
-    kinds = [row for key, name in KINDS.items() if "reference_equal" in figures.get(key, {}) for row in equal_rows(name, figures[key])]
+    known = [key for key in KINDS if key in figures]
+    kinds = [row for key in known for row in equal_rows(KINDS[key], figures[key])]
     if kinds:
         heads = ["model", "against", "answers", "equal", "boxes equal", "scores off by at most"]
         found["equal"] = table(heads, kinds)

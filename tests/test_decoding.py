@@ -149,7 +149,7 @@ def what_is_read(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 def test_template_tokens_cost_no_forward(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many forwards as there are tokens with an alternative, the prompt's included."""
     forwards = what_is_read(monkeypatch)
-    plain = Decoder(decoder.model, decoder.processor, drafts=False)
+    plain = Decoder(decoder.model, decoder.processor, spare=0)
     with torch.inference_mode():
         (answer,) = plain.decode([ask(decoder, Task.SOT, 3)])
     assert len(answer.token_ids) > 30

@@ -17,10 +17,13 @@ from sentencepiece import SentencePieceProcessor
 
 from elysium.boxes import quantize
 from elysium.cli.main import main
+from elysium.inference.answers import Request
+from elysium.inference.decoding import Decoder
 from elysium.inference.loading import load_pretrained
 from elysium.inference.pipelines import Elysium
+from elysium.inference.reference import decode_reference
 from elysium.language.dialects import ELYSIUM
-from elysium.language.prompts import Task
+from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.model.legacy import import_checkpoint
 from elysium.training.collate import Collator
 from elysium.training.samples import Sample
@@ -264,6 +267,27 @@ def test_the_published_protocol_gives_the_recorded_lines(task, native, compat, t
         list(told.values()), abs=1e-3
     )
     assert "not comparable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["grammar", "free"])
+def test_every_shortcut_gives_what_generate_gives(native, compat, free):
+    """Drafted alone and together, and plain: token by token, scores to 1e-5. The checkpoint was trained on these."""
+    model = Elysium.from_pretrained(native["checkpoint_trained"])
+    fast, wide = (Decoder(model.model, model.processor, spare=spare) for spare in (None, 200))
+    requests = []
+    for name in ("clip_a", "clip_b", "clip_c"):
+        frames = [read_image(path) for path in sorted((compat / "frames" / name).glob("*.png"))[:8]]
+        question = build_question(Task.SOT, box_text=ELYSIUM.format_box([25, 30, 60, 70]))
+        region = (0, (0.25, 0.3, 0.6, 0.7))
+        requests.append(Request(build_prompt(Task.SOT, 8, question), frames, [region], num_boxes=8))
+    with torch.inference_mode():
+        alone = [fast.decode([request], free=free)[0] for request in requests]
+        together = wide.decode(requests, free=free)
+    for request, one, other in zip(requests, alone, together, strict=True):
+        reference = decode_reference(fast, request, free=free)
+        assert one.token_ids == other.token_ids == reference.token_ids
+        np.testing.assert_allclose(one.box_scores, reference.box_scores, atol=1e-5)
+        np.testing.assert_allclose(other.box_scores, reference.box_scores, atol=1e-5)
 
 
 def test_the_imported_model_tracks_grounds_describes_and_answers(native, compat):

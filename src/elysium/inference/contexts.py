@@ -102,8 +102,8 @@ class LlamaContext:
     def _through(
         self, number: int, layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, seen: Tensor | None, keep: int
     ) -> Tensor:
-        """One layer: (B, Q, W) -> (B, keep, W), the last places. ``seen`` (B, 1, keep, S + Q) are the slots that each of
-        them sees; None: all up to itself."""
+        """One layer: (B, Q, W) -> (B, keep, W), the last places. ``seen`` (B, 1, keep, S + Q) are the slots that each
+        of them sees; None: all up to itself."""
         attention, normed = layer.self_attn, layer.input_layernorm(hidden)
         heads = (*hidden.shape[:2], -1, attention.head_dim)
         held_keys, held_values = self.held[number]

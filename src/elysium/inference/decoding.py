@@ -57,11 +57,12 @@ class Decoder:
     Args:
         model: an ElysiumForConditionalGeneration (or whatever is called like it), in eval mode.
         processor: its processor, with `.tokenizer` and `.dialect` (name).
-        drafts: whether to draft boxes; answers are the same without.
+        spare: tokens of a forward, over all its rows, that drafts may fill up (`drafting.py`); None: what the device
+            has to spare. 0: no drafts. Answers are the same.
     """
 
-    def __init__(self, model: Any, processor: Any, *, drafts: bool = True) -> None:
-        self.drafts = drafts
+    def __init__(self, model: Any, processor: Any, *, spare: int | None = None) -> None:
+        self.spare = spare
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
         self.dialect: Dialect = get_dialect(processor.dialect)
         self.eos = _eos_ids(model, self.tokenizer)
@@ -147,8 +148,7 @@ class Decoder:
     def _draft(self, rows: Sequence[Row]) -> None:
         kind = _device(self.model).type
         for row in rows:
-            width = draft_width(kind, len(rows), row.streak)
-            row.draft = self.drafter.draft(row, width) if self.drafts else []
+            row.draft = self.drafter.draft(row, draft_width(kind, len(rows), row.streak, self.spare))
 
     def begin(self, request: Request, free: bool) -> Row:
         """A row at the beginning of its answer."""

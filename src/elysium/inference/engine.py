@@ -41,8 +41,9 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, processor: Any, max_batch: int = MAX_BATCH, *, max_tokens: int | None = None, reference: bool = False
-    ) -> None:
+        self, model: Any, processor: Any, max_batch: int = MAX_BATCH, *, max_tokens: int | None = None,
+        reference: bool = False,
+    ) -> None:  # fmt: skip
         if max_batch < 1:
             raise InputError(f"A batch of {max_batch} requests makes no sense", "Give 1 or more.")
         self.model = model.eval()
