@@ -40,6 +40,8 @@ def track_many(
     save: Annotated[str, typer.Option("--save", metavar="LIST", help="As of `elysium track`.")] = DEFAULT_SAVE,
     clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search",
+    zoom: common.Zoom = False,
+    tokens_per_frame: common.TokensPerFrame = None,
     at_once: Annotated[int, typer.Option("--at-once", metavar="N", help="So many videos share a batch.")] = AT_ONCE,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
@@ -62,6 +64,7 @@ def track_many(
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
     common.at_least("--at-once", at_once)
+    common.at_least("--tokens-per-frame", tokens_per_frame)
     items = read_manifest(manifest)
     folder = Path(output)
     check_writable(folder)
