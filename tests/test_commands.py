@@ -37,7 +37,7 @@ class StandIn:
     def unknown_words(self, expressions: list[str]) -> list[str]:
         return [f"never saw {text}" for text in expressions if "zyx" in text]
 
-    def ground(self, image: np.ndarray, expression: str) -> tuple[np.ndarray, float]:
+    def ground(self, image: np.ndarray, expression: str, *, zoom: bool = False) -> tuple[np.ndarray, float]:
         self.asked.append((image.shape, expression))
         return (np.full(4, np.nan), 0.25) if "nothing" in expression else (np.array([4.0, 6.0, 40.5, 30.0]), 0.75)
 
@@ -74,7 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(common, "load_model", lambda *_: stand_in)
+    monkeypatch.setattr(common, "load_model", lambda *_, **__: stand_in)
     return stand_in
 
 

@@ -251,8 +251,9 @@ def source_stem(source: str) -> str:
 
 
 def load_model(
-    model: str, device: str, dtype: str, threads: int | None, reference: bool = False, tokens_per_frame: int | None = None
-) -> Elysium:
+    model: str, device: str, dtype: str, threads: int | None, reference: bool = False,
+    tokens_per_frame: int | None = None,
+) -> Elysium:  # fmt: skip
     """The model that a command works with. Raises ModelError, InputError."""
     from elysium.inference.pipelines import Elysium
 

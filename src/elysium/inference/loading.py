@@ -44,7 +44,7 @@ def load_pretrained(
 
 
 def set_tokens_per_frame(model: Any, processor: Any, tokens_per_frame: int) -> None:
-    """Let the selector of a loaded model keep so many visual tokens of each frame, in place of its configuration's number.
+    """Let a loaded model's selector keep so many visual tokens of each frame, in place of its configuration's number.
 
     Raises:
         InputError: fewer than one, or more than its vision tower gives.
