@@ -146,6 +146,7 @@ BAD_INPUT = [
     (["eval", "SOT", *EVAL, "--search-window", "wide"], "--search-window 'wide' is not a size"),
     (["eval", "SOT", *EVAL, "--threads", "0"], "--threads 0"),
     (["eval", "SOT", *EVAL, "--tokens-per-frame", "0"], "--tokens-per-frame 0"),
+    (["eval", "SOT", *EVAL, "--tokens-per-frame", "197"], "its vision tower gives 196. Give 1 to 196"),
     (["eval", "SOT", *EVAL, "--model", "hold", "--tokens-per-frame", "9"], "'hold' has no visual tokens"),
     (["eval", "SOT", *EVAL, "--model", "hold", "--zoom"], "--zoom are for models"),
     (["eval", "RSOT", *EVAL, "--protocol", "published", "--zoom"], "--zoom are for models"),

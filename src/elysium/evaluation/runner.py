@@ -112,6 +112,10 @@ def begin(settings: Settings, command: Sequence[str] = ()) -> list[Item]:
     check_pair(settings.task, settings.model, settings.protocol == "published")
     if is_baseline(settings.model):
         build_baseline(settings.model)
+    elif settings.tokens_per_frame is not None:
+        from elysium.inference.loading import check_tokens_per_frame
+
+        check_tokens_per_frame(settings.model, settings.tokens_per_frame)
     facts = describe_run(settings, command)
     ensure_folder(settings.output)
     _refuse_other(settings.output / RUN, facts)

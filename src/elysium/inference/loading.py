@@ -49,15 +49,27 @@ def set_tokens_per_frame(model: Any, processor: Any, tokens_per_frame: int) -> N
     Raises:
         InputError: fewer than one, or more than its vision tower gives.
     """
+    _check_tokens(model, tokens_per_frame)
+    model.config.selector["num_tokens"] = tokens_per_frame
+    model.selector.config = model.config.selector_config
+    processor.num_image_tokens = tokens_per_frame
+
+
+def check_tokens_per_frame(model: str, tokens_per_frame: int) -> None:
+    """The same check without weights. Raises InputError, and ModelError for a model that cannot be found."""
+    from elysium.model import ElysiumForConditionalGeneration
+
+    with torch.device("meta"):
+        _check_tokens(ElysiumForConditionalGeneration(load_config(locate(model))), tokens_per_frame)
+
+
+def _check_tokens(model: Any, tokens_per_frame: int) -> None:
     most = model.vision.num_tokens
     if not 1 <= tokens_per_frame <= most:
         raise InputError(
             f"The model cannot keep {tokens_per_frame} visual tokens of a frame: its vision tower gives {most}",
             f"Give 1 to {most}; it is made for {model.config.selector_config.num_tokens}.",
         )
-    model.config.selector["num_tokens"] = tokens_per_frame
-    model.selector.config = model.config.selector_config
-    processor.num_image_tokens = tokens_per_frame
 
 
 def bundled_folder(name: str) -> Path:
