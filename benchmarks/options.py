@@ -1,11 +1,11 @@
 """Options that change answers, each against the defaults: what they cost and what they bring.
 
-    python benchmarks/options.py [--sequences ../shared/data/sequences] [--only tokens-12,bfloat16]
+    python benchmarks/options.py [--sequences ../shared/data/sequences] [--every 3] [--only tokens-12,bfloat16]
 
-nano follows the object of every real sequence through its first 24 frames by its box, on one thread, with the defaults
-and with each option: AUC, seconds of the processor, the share of frames whose boxes are the same, and how much they
-overlap. ``torch-int8`` is no option of ours: PyTorch's dynamic quantisation of the language model's layers, to see what
-it would bring. Stored in results/options.json; docs/speed.md is written from it (benchmarks/document.py).
+nano follows the object of every third real sequence through its first 24 frames by its box, on one thread, with the
+defaults and with each option: AUC, seconds of the processor, the share of frames whose boxes are the same, and how much
+they overlap. ``torch-int8`` is no option of ours: PyTorch's dynamic quantisation of the language model's layers, to see
+what it would bring. Stored in results/options.json; docs/speed.md is written from it (benchmarks/document.py).
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def row(found: Followed, default: Followed, model: Elysium) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=Path, default=Path("../shared/data/sequences"))
+    parser.add_argument("--every", type=int, default=3, help="take every Nth sequence")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--name", default="options")
     options = parser.parse_args()
-    items = read_items(options.sequences, "SOT", max_frames=FRAMES)
+    items = read_items(options.sequences, "SOT", max_frames=FRAMES)[:: options.every]
     table: dict[str, dict[str, float]] = {}
     default = None
     for case in ["default", *(case for case in options.only.split(",") if case != "default")]:
@@ -63,8 +64,8 @@ def main() -> None:
         found = follow(model, items, options.sequences, "SOT", **({"fine": True} if case == "fine" else {}))
         default = default or found
         table[case] = row(found, default, model)
+        results.write(options.name, {"sequences": len(items), "first_frames": FRAMES, "cases": table})
         print(case, {key: round(value, 3) for key, value in table[case].items()}, flush=True)
-    results.write(options.name, {"sequences": len(items), "first_frames": FRAMES, "cases": table})
 
 
 if __name__ == "__main__":
