@@ -35,7 +35,8 @@ def main() -> None:
     texts = {
         "nano figures": summary(), "marks": marks(), "synthetic": synthetic(), "real": real(), "speed": speed(),
         "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
-        "finetune": finetune(), "reading": reading(), "shards": shards(),
+        "options": options(), "small objects": small_objects(), "finetune": finetune(), "reading": reading(),
+        "shards": shards(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         if fill(path, texts):
@@ -219,6 +220,44 @@ def shards() -> str:
         f"{size['index']}.",
         "`python benchmarks/data.py`.",
     )
+
+
+def options() -> str:
+    """The options that change answers, and how nano follows with each."""
+    found, whole = result("options"), "default"
+    names = {
+        "default": ("the defaults", "–"),
+        "fine": ("`--fine`", "boxes are means over the numbers near those written"),
+        "bfloat16": ("`--dtype bfloat16`", "all is rounded to 8 bits of mantissa"),
+        "8bit": ("`--dtype 8bit`", "weights of the language model's layers are rounded to 8 bits"),
+        "torch-int8": ("(none: PyTorch's dynamic int8)", "the same layers' weights and inputs are rounded to 8 bits"),
+    }  # fmt: skip
+    rows = []
+    for case, run in sorted(found["cases"].items(), key=lambda item: item[0] != whole):
+        kept = case.removeprefix("tokens-")
+        told = names.get(case, (f"`--tokens-per-frame {kept}`", "the selector keeps another number of tokens"))
+        rows.append((*told, run["visual_tokens"], one(run["auc"]), one(run["seconds"]),
+                     *(share(run[key]) if case != whole else "–" for key in ("equal", "overlap"))))  # fmt: skip
+    head = ("option", "what changes", "visual tokens of a clip", "AUC", "processor seconds", "boxes equal",
+            "IoU with the default's")  # fmt: skip
+    return table(head, rows)
+
+
+def small_objects() -> str:
+    found = result("small_objects")
+    what = {
+        "oracle": "rounding alone: squares of {side_px} px in frames of {size}",
+        "synthetic": "nano, clips made by program", "real": "nano, real sequences",
+    }  # fmt: skip
+    size = "x".join(str(value) for value in found["resolution_wh"])
+    rows = []
+    for case, run in found["cases"].items():
+        name, _, task = case.partition(", ")
+        told = what[name].format(side_px=found["side_px"], size=size)
+        took = "–" if name == "oracle" else f"{run['zoom']['seconds'] / run['plain']['seconds']:.1f}"
+        rows.append((f"{told}, {task}", run["objects"], one(run["plain"]["auc"]), one(run["zoom"]["auc"]),
+                     share(run["other_boxes"]), took))  # fmt: skip
+    return table(("", "objects", "AUC", "AUC with `--zoom`", "frames with another box", "times the seconds"), rows)
 
 
 def finetune() -> str:

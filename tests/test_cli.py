@@ -110,8 +110,9 @@ def test_boxes_first_then_words(here: Path, model: StandIn, capsys: pytest.Captu
         "-5,6,7,8",
     ]
     options = ["--box-format", "xywh", "--clip-length", "4", "--search-window", "none", "--save", "none"]
-    assert main(arguments + options) == 0
+    assert main([*arguments, *options, "--zoom"]) == 0
     (call,) = model.calls
+    assert (call["zoom"], call["fine"]) == (True, False)
     assert call["expression"] == ["the dog", "a cat"]
     assert call["boxes"] == [[1, 2, 3, 4], [-5, 6, 7, 8]]
     assert call["box_format"] == "xywh"

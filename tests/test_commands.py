@@ -37,8 +37,8 @@ class StandIn:
     def unknown_words(self, expressions: list[str]) -> list[str]:
         return [f"never saw {text}" for text in expressions if "zyx" in text]
 
-    def ground(self, image: np.ndarray, expression: str) -> tuple[np.ndarray, float]:
-        self.asked.append((image.shape, expression))
+    def ground(self, image: np.ndarray, expression: str, *, zoom: bool) -> tuple[np.ndarray, float]:
+        self.asked.append((image.shape, expression, zoom))
         return (np.full(4, np.nan), 0.25) if "nothing" in expression else (np.array([4.0, 6.0, 40.5, 30.0]), 0.75)
 
     def ask(self, source: FrameSource, question: str, *, num_frames: int | None) -> str:
@@ -74,7 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(common, "load_model", lambda *_: stand_in)
+    monkeypatch.setattr(common, "load_model", lambda *_, **__: stand_in)
     return stand_in
 
 
@@ -92,7 +92,9 @@ def test_ground_prints_boxes_and_draws_them(here: Path, model: StandIn, capsys: 
     assert said.err == "warning: never saw zyx\n"
     drawn = read_image(picture)
     assert drawn.shape == (48, 64, 3) and (drawn[30, 4:40] != 3).any()
-    assert model.asked[0] == ((48, 64, 3), "the dog")
+    assert model.asked[0] == ((48, 64, 3), "the dog", False)
+    assert main(["ground", "clip/003.png", "the dog", "--zoom", "--output", "none"]) == 0
+    assert model.asked[-1] == ((48, 64, 3), "the dog", True)
 
 
 def test_ground_as_json_and_without_a_picture(here: Path, model: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +169,7 @@ def test_track_many_goes_on_past_failures_and_skips_what_is_done(
     here: Path, model: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "list.jsonl").write_text(MANY)
-    arguments = ["track-many", "list.jsonl", "--output", "out", "--save", "json,csv", "--at-once", "1"]
+    arguments = ["track-many", "list.jsonl", "--output", "out", "--save", "json,csv", "--at-once", "1", "--zoom"]
     assert main(arguments) == 1
     said = capsys.readouterr()
     assert said.out == "3 done, 0 skipped (done before), 1 failed: out\n"
@@ -177,6 +179,7 @@ def test_track_many_goes_on_past_failures_and_skips_what_is_done(
         "clip/tracks.json", "failures.jsonl",
     ]  # fmt: skip
     assert json.loads((here / "out" / "failures.jsonl").read_text())["id"] == "bad"
+    assert all(call[4]["zoom"] is True for call in model.asked)
     assert [call[1:4] for call in model.asked] == [
         (("dog",), None, "xyxy"), (None, ((1, 2, 3, 4),), "xywh"), (("dog",), None, "xyxy"),
         (("dog", "cat"), None, "xyxy"),

@@ -76,6 +76,48 @@ def test_dtype_is_obeyed(folder: Path) -> None:
     assert len(loaded.track(noise(2), "the red car").tracks[0]) == 2
 
 
+def test_as_many_tokens_as_configured_change_nothing(tiny: Elysium, folder: Path) -> None:
+    same = Elysium.from_pretrained(folder, device="cpu", tokens_per_frame=5).track(noise(4), "the red car")
+    before = tiny.track(noise(4), "the red car")
+    np.testing.assert_array_equal(same.tracks[0].boxes_xyxy, before.tracks[0].boxes_xyxy)
+    np.testing.assert_allclose(same.tracks[0].scores, before.tracks[0].scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 16])
+@pytest.mark.parametrize("reference", [False, True])
+def test_the_model_sees_as_many_tokens_of_each_frame_as_were_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: int, reference: bool
+) -> None:
+    model = Elysium.from_pretrained(folder, device="cpu", tokens_per_frame=kept, reference=reference)
+    selected, select = [], model.model.select_tokens
+
+    def spy(*given: Any) -> Any:
+        embeddings, selection = select(*given)
+        selected.append(tuple(selection.indices.shape))
+        return embeddings, selection
+
+    monkeypatch.setattr(model.model, "select_tokens", spy)
+    assert len(model.track(noise(4), "the red car").tracks[0]) == 4
+    assert selected == [(4, kept)]
+    ids = model.processor.encode_prompt("Frame 1: <image>, Frame 2: <image>")
+    assert ids.count(model.model.config.image_token_id) == 2 * kept
+
+
+def test_other_numbers_of_tokens_are_saved_with_the_model(folder: Path, tmp_path: Path) -> None:
+    model = Elysium.from_pretrained(folder, device="cpu", tokens_per_frame=3)
+    model.model.save_pretrained(tmp_path)
+    model.processor.save_pretrained(tmp_path)
+    again = Elysium.from_pretrained(tmp_path, device="cpu")
+    assert again.model.selector.config.num_tokens == again.processor.num_image_tokens == 3
+
+
+@pytest.mark.parametrize("kept", [0, 17])
+def test_tokens_that_a_frame_does_not_have_are_refused(folder: Path, kept: int) -> None:
+    told = f"cannot keep {kept} visual tokens of a frame: its vision tower gives 16. Give 1 to 16; it is made for 5."
+    with pytest.raises(InputError, match=told):
+        Elysium.from_pretrained(folder, device="cpu", tokens_per_frame=kept)
+
+
 def test_tracks_have_ids_from_1_boxes_first(scripted: Elysium) -> None:
     frames = np.stack(numbered_frames(3))
     result = scripted.track(frames, ["a dog", "a cat"], [[0, 0, 20, 20], [20, 20, 40, 40]])

@@ -271,6 +271,45 @@ def test_a_model_is_run_as_track_runs_it(benchmark_file: Path, tmp_path: Path):
         assert answer["predict"].startswith("Frame 1: [") and answer["question"] in answer["prompt"]
 
 
+@pytest.mark.parametrize("task", ["RSOT", "REC"])
+def test_zoom_and_fewer_tokens_reach_the_model(benchmark_file: Path, tmp_path: Path, task: str):
+    """Boxes are those of track and ground with the same options; a second look is no answer of its own."""
+    from elysium import Elysium
+
+    options = ("--limit", 1, "--threads", 1, "--zoom", "--tokens-per-frame", 20)
+    assert evaluate(benchmark_file, tmp_path / "run", *options, task=task, model="nano") == 0
+    model = Elysium.from_pretrained("nano", threads=1, tokens_per_frame=20)
+    paths = sorted((benchmark_file.parent / "frames" / "seq_0").iterdir())
+    (result,) = read_results(tmp_path / "run")
+    if task == "RSOT":
+        boxes = model.track(paths, "the red square", zoom=True).tracks[0].boxes_xyxy
+    else:
+        boxes = model.ground(paths[0], "the red square", zoom=True)[0][None]
+    assert np.allclose(result.boxes_xyxy, boxes, atol=1e-9, equal_nan=True)
+    assert len(result.answers) == 1
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["tokens_per_frame"] == 20 and facts["options"]["zoom"] is True
+
+
+def test_second_looks_are_no_answers_of_their_own(benchmark_file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every object is small for once, so that each clip is asked about twice."""
+    from elysium import Elysium
+    from elysium.evaluation.predictors import build_predictor
+
+    monkeypatch.setattr("elysium.inference.zoom.SMALL_BINS", 101.0)
+    monkeypatch.setattr("elysium.inference.zoom.NARROWER", 0.1)
+    item = read_items(benchmark_file, "RSOT")[0]
+    images = benchmark_file.parent / "frames"
+    model = Elysium.from_pretrained("nano", threads=1)
+    asked: list[int] = []
+    run = model.engine.run
+    monkeypatch.setattr(model.engine, "run", lambda requests, **options: (asked.append(1), run(requests, **options))[1])
+    assert len(build_predictor("RSOT", model, images, zoom=True)(item).answers) == 1
+    assert len(asked) == 2
+    assert len(build_predictor("REC", model, images, zoom=True)(item).answers) == 1
+    assert len(asked) == 4
+
+
 def test_the_tasks_in_words(tmp_path: Path):
     """REC, REG, Video-REG and VideoQA run over a model and are scored; an item's answer is the pipeline's."""
     from elysium import Elysium

@@ -98,6 +98,16 @@ Workers = Annotated[int, typer.Option("--workers", metavar="N", help="So many pr
 Reference = Annotated[
     bool, typer.Option("--reference", help="Answer one object and one token at a time: slow, the same answers.")
 ]
+TokensPerFrame = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-frame",
+        metavar="K",
+        help="Keep K visual tokens of each frame. Default: as many as the model was made for.",
+        show_default=False,
+    ),
+]
+Zoom = Annotated[bool, typer.Option("--zoom", help="Look again, closer, at what is small in what the model saw.")]
 Fine = Annotated[bool, typer.Option("--fine", help="Boxes finer than the whole per cents that the model writes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary; warnings stay.")]
 AsJson = Annotated[
@@ -240,8 +250,13 @@ def source_stem(source: str) -> str:
     return (path.name if path.is_dir() else path.stem) or "frames"
 
 
-def load_model(model: str, device: str, dtype: str, threads: int | None, reference: bool = False) -> Elysium:
+def load_model(
+    model: str, device: str, dtype: str, threads: int | None, reference: bool = False,
+    tokens_per_frame: int | None = None,
+) -> Elysium:  # fmt: skip
     """The model that a command works with. Raises ModelError, InputError."""
     from elysium.inference.pipelines import Elysium
 
-    return Elysium.from_pretrained(model, device=device, dtype=dtype, threads=threads, reference=reference)
+    return Elysium.from_pretrained(
+        model, device=device, dtype=dtype, threads=threads, reference=reference, tokens_per_frame=tokens_per_frame
+    )

@@ -70,7 +70,8 @@ def evaluate(
     protocol: Protocol = "standard", text_key: TextKey = None, workers: common.Workers = 1, limit: Limit = None,
     max_frames: FirstFrames = None, convention: ConventionOption = None, count_first: CountFirst = True,
     search_window: common.SearchWindow = "auto", clip_length: common.ClipLength = None,
-    lost_policy: common.LostPolicyOption = "search", fine: common.Fine = False,
+    lost_policy: common.LostPolicyOption = "search", fine: common.Fine = False, zoom: common.Zoom = False,
+    tokens_per_frame: common.TokensPerFrame = None,
     java: JavaOption = True, judge: JudgeUrl = None,
     judge_model: JudgeModel = None, judge_key: JudgeKey = "OPENAI_API_KEY", device: common.Device = "auto",
     dtype: common.Dtype = "auto", threads: common.Threads = None, reference: common.Reference = False,
@@ -91,7 +92,8 @@ def evaluate(
 
     name, published = check_task(task), protocol == "published"
     check_protocol(protocol)
-    _check_counts({"--workers": workers, "--limit": limit, "--max-frames": max_frames})
+    _check_counts({"--workers": workers, "--limit": limit, "--max-frames": max_frames,
+                   "--tokens-per-frame": tokens_per_frame})  # fmt: skip
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
     if name in ("REG", "Video-REG"):
@@ -100,16 +102,18 @@ def evaluate(
         check_tools(java=java)
     endpoint = judge_at(judge, judge_model, judge_key, name)
     check_convention(convention, name)
-    options = options_for(name, model, published, tracking_options(search_window, clip_length, lost_policy, fine))
+    options = options_for(name, model, published, tracking_options(search_window, clip_length, lost_policy, fine, zoom))
     from elysium.evaluation import runner
     from elysium.evaluation.baselines import is_baseline
 
+    if is_baseline(model) and tokens_per_frame is not None:
+        raise InputError(f"The baseline {model!r} has no visual tokens", "Leave --tokens-per-frame out.")
     if not is_baseline(model):
         common.check_machine(device, dtype, threads)
     settings = runner.Settings(
         name, annotations, images or (annotations if annotations.is_dir() else annotations.parent), model, output,
         protocol, text_key or (PUBLISHED_TEXT_KEY if published else DEFAULT_TEXT_KEY), limit, max_frames, options,
-        device, dtype, threads, reference,
+        device, dtype, threads, reference, tokens_per_frame,
     )  # fmt: skip
     return run_and_conclude(settings, Scoring(convention, count_first, published, java), endpoint, workers, quiet)
 
@@ -145,28 +149,30 @@ def _check_counts(counts: dict[str, int | None]) -> None:
 
 
 def options_for(task: str, model: str, published: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of tracking, none where nothing is tracked in the standard way. Raises InputError if some were given
-    there all the same."""
+    """The options of tracking, none where nothing is tracked in the standard way, but for REC's zoom. Raises InputError
+    if some were given there all the same."""
     from elysium.evaluation.baselines import is_baseline
     from elysium.evaluation.items import TRACKING
 
     if task in TRACKING and not published and not is_baseline(model):
         return options
-    if options != tracking_options("auto", None, "search", False):
-        told = "--search-window, --clip-length, --lost-policy and --fine are for models that track in the standard way"
-        raise InputError(told, "Leave them out.")
-    return {}
+    zoom = {"zoom": options.pop("zoom")} if task == "REC" and "zoom" in options else {}
+    if options != tracking_options("auto", None, "search", fine=False, zoom=False):
+        told = "--search-window, --clip-length, --lost-policy, --fine and --zoom"
+        raise InputError(f"{told} are for models that track in the standard way", "Leave them out.")
+    return zoom
 
 
-def tracking_options(search_window: str, clip_length: int | None, lost_policy: str, fine: bool) -> dict[str, Any]:
+def tracking_options(
+    search_window: str, clip_length: int | None, lost_policy: str, fine: bool, zoom: bool
+) -> dict[str, Any]:
     """The options of `Elysium.track` that were given. Raises InputError for a window that is none."""
     options: dict[str, Any] = {"lost_policy": lost_policy}
     if clip_length is not None:
         options["clip_length"] = clip_length
     if (window := common.parse_window(search_window)) != "auto":
         options["search_window"] = window
-    if fine:
-        options["fine"] = True
+    options |= {name: True for name, given in (("fine", fine), ("zoom", zoom)) if given}
     return options
 
 

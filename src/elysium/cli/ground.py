@@ -41,6 +41,8 @@ def ground(
             show_default=False,
         ),
     ] = None,
+    zoom: common.Zoom = False,
+    tokens_per_frame: common.TokensPerFrame = None,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -56,14 +58,15 @@ def ground(
     words = common.all_expressions(expression, expressions)
     if not words:
         raise InputError("There is nothing to find: no expression", "Say in words what to find.")
+    common.at_least("--tokens-per-frame", tokens_per_frame)
     plan = _plan(output, source)
     frames = common.open_frames(source, start_s=None, end_s=None, stride=1, max_frames=1)
     common.check_machine(device, dtype, threads)
     image = next(iter(frames)).image
-    loaded = common.load_model(model, device, dtype, threads, reference)
+    loaded = common.load_model(model, device, dtype, threads, reference, tokens_per_frame)
     for sentence in [*loaded.unknown_words(words), *frames.warnings]:
         common.warn(sentence)
-    found = [loaded.ground(image, text) for text in words]
+    found = [loaded.ground(image, text, zoom=zoom) for text in words]
     picture = None if plan is None else _draw(plan, image, words, [box for box, _ in found])
     items = [_as_json(text, box, score) for text, (box, score) in zip(words, found, strict=True)]
     if as_json:

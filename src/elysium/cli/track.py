@@ -66,6 +66,8 @@ def track(
     search_window: common.SearchWindow = "auto",
     free: Free = False,
     fine: common.Fine = False,
+    zoom: common.Zoom = False,
+    tokens_per_frame: common.TokensPerFrame = None,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -89,13 +91,14 @@ def track(
     window = common.parse_window(search_window)
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
+    common.at_least("--tokens-per-frame", tokens_per_frame)
     common.check_times(at or [], len(words) + len(boxes))
     plan = plan_output(output, save, source, Path("runs/track") / common.source_stem(source))
     frames = common.open_frames(source, start_s=start, end_s=end, stride=stride, max_frames=max_frames)
     plan = without_pictures(plan, frames, chosen=save != DEFAULT_SAVE or (output or "").lower().endswith(".mp4"))
     common.check_boxes(boxes, box_format, frames.resolution_wh)
     common.check_machine(device, dtype, threads)
-    loaded = common.load_model(model, device, dtype, threads, reference)
+    loaded = common.load_model(model, device, dtype, threads, reference, tokens_per_frame)
 
     began = time.monotonic()
     result, stopped = _run(
@@ -110,6 +113,7 @@ def track(
         window=window,
         free=free,
         fine=fine,
+        zoom=zoom,
         quiet=quiet,
     )
     seconds = time.monotonic() - began
@@ -140,6 +144,7 @@ def _run(
     window: float | Literal["auto"] | None,
     free: bool,
     fine: bool,
+    zoom: bool,
     quiet: bool,
 ) -> tuple[TrackResult, bool]:
     """The result, and whether Ctrl-C cut it short."""
@@ -158,6 +163,7 @@ def _run(
                 search_window=window,
                 free=free,
                 fine=fine,
+                zoom=zoom,
                 progress=report,
             )
         except Interrupted as stop:

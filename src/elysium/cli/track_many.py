@@ -40,6 +40,8 @@ def track_many(
     save: Annotated[str, typer.Option("--save", metavar="LIST", help="As of `elysium track`.")] = DEFAULT_SAVE,
     clip_length: common.ClipLength = None,
     lost_policy: common.LostPolicyOption = "search",
+    zoom: common.Zoom = False,
+    tokens_per_frame: common.TokensPerFrame = None,
     at_once: Annotated[int, typer.Option("--at-once", metavar="N", help="So many videos share a batch.")] = AT_ONCE,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
@@ -62,6 +64,7 @@ def track_many(
     common.check_clip_length(clip_length)
     common.check_lost_policy(lost_policy)
     common.at_least("--at-once", at_once)
+    common.at_least("--tokens-per-frame", tokens_per_frame)
     items = read_manifest(manifest)
     folder = Path(output)
     check_writable(folder)
@@ -70,8 +73,9 @@ def track_many(
     common.check_machine(device, dtype, threads)
     failures: list[dict[str, str]] = []
     if waiting:
-        loaded = common.load_model(model, device, dtype, threads)
-        for item, problem in _told(_tracked(loaded, waiting, plans, clip_length, lost_policy, at_once), waiting, quiet):
+        loaded = common.load_model(model, device, dtype, threads, tokens_per_frame=tokens_per_frame)
+        options = {"clip_length": clip_length, "lost_policy": lost_policy, "zoom": zoom}
+        for item, problem in _told(_tracked(loaded, waiting, plans, options, at_once), waiting, quiet):
             if problem is not None:
                 failures.append({"id": item.id, "source": item.source, "error": problem})
                 common.error_line(f"{item.id}: {problem}")
@@ -87,26 +91,23 @@ def _is_done(plan: OutputPlan) -> bool:
 
 
 def _tracked(
-    model: Elysium, items: Sequence[ManifestItem], plans: Mapping[str, OutputPlan], clip_length: int | None,
-    lost_policy: str, at_once: int,
+    model: Elysium, items: Sequence[ManifestItem], plans: Mapping[str, OutputPlan], options: Mapping[str, Any],
+    at_once: int,
 ) -> Iterator[tuple[ManifestItem, str | None]]:  # fmt: skip
     """Each item, as it is done, with what went wrong or None."""
     from elysium.inference.together import Together
 
     together = Together(model.engine, at_once)
     shared = model.with_engine(together)
-    return together.map(lambda item: _track_one(shared, item, plans[item.id], clip_length, lost_policy), items)
+    return together.map(lambda item: _track_one(shared, item, plans[item.id], options), items)
 
 
-def _track_one(
-    model: Elysium, item: ManifestItem, plan: OutputPlan, clip_length: int | None, lost_policy: str
-) -> str | None:
-    """Track one item and write its files; what went wrong, or None."""
+def _track_one(model: Elysium, item: ManifestItem, plan: OutputPlan, options: Mapping[str, Any]) -> str | None:
+    """Track one item, with ``options`` of `Elysium.track`, and write its files; what went wrong, or None."""
     try:
         result = model.track(
             item.source, item.expressions or None, item.boxes or None, item.box_format, at_s=item.at_s or None,
-            start_s=item.start_s, end_s=item.end_s, stride=item.stride, max_frames=item.max_frames,
-            clip_length=clip_length, lost_policy=lost_policy,  # type: ignore[arg-type]
+            start_s=item.start_s, end_s=item.end_s, stride=item.stride, max_frames=item.max_frames, **options,
         )  # fmt: skip
         for sentence in result.warnings:
             common.warn(f"{item.id}: {sentence}")

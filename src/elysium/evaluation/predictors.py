@@ -87,6 +87,7 @@ class Tracking:
         track = found.tracks[0]
         boxes, scores = _filled(track.boxes_xyxy, len(paths)), _filled(track.scores, len(paths))
         boxes, notes = to_record_pixels(boxes, found.resolution_wh, item)
+        said = [one for one in said if not one.closer]  # one answer a clip, as other programs read them
         answers = tuple(self._raw(item, track, number, one, found.resolution_wh) for number, one in enumerate(said))
         notes = (*notes, *track.notes, *found.warnings)
         return Result(item.id, str(record.vid), boxes, scores, None, seconds, len(track), answers, notes)
@@ -202,6 +203,7 @@ class InWords:
     model: Elysium
     images: Path
     task: str
+    options: dict[str, Any] = field(default_factory=dict)  # of `Elysium.ground`
 
     def __call__(self, item: Item) -> Result:
         if self.task != "VideoQA":
@@ -216,7 +218,7 @@ class InWords:
         answers = tuple(
             RawAnswer(str(item.record.vid), item.id, question_of(request.prompt), request.prompt, right, answer.text,
                       item.record.frame_size)
-            for request, answer in heard.said
+            for request, answer in heard.said[:1]  # the second one of REC is a closer look
         )  # fmt: skip
         count = len(heard.said[0][0].frames) if heard.said else 0
         return Result(
@@ -227,7 +229,7 @@ class InWords:
     def _ask(self, model: Elysium, item: Item, paths: list[Path]) -> Result:
         if self.task == "REC":
             image = read_image(paths[0])
-            box, score = model.ground(image, item.words)
+            box, score = model.ground(image, item.words, **self.options)
             boxes, notes = to_record_pixels(box[None], (image.shape[1], image.shape[0]), item)
             return Result(item.id, boxes_xyxy=boxes, scores=np.array([score]), notes=notes)
         if self.task == "VideoQA":
@@ -305,5 +307,5 @@ def build_predictor(
     if isinstance(model, str):
         return Baseline(model, images)
     if task not in TRACKING:
-        return InWords(model, images, task)
+        return InWords(model, images, task, options)
     return Published(model, images, task) if published else Tracking(model, images, task, options)

@@ -53,6 +53,7 @@ _SAME = (
     "max_frames",
     "options",
     "dtype",
+    "tokens_per_frame",
 )
 _FAILED = ".failures"
 _LONG = timedelta(days=30)  # shares of sequences differ in length, and torch's default of 30 minutes is soon over
@@ -68,8 +69,9 @@ class Settings:
         model: bundled name, folder, hub id, or a baseline's name. output: the folder of the run.
         protocol: "standard", or "published" for SOT and RSOT as the released code runs them.
         text_key, limit, max_frames: as of `read_items`.
-        options: of `Elysium.track` (search_window, clip_length, min_score, lost_policy); only those that were given.
-        device, dtype, threads, reference: as of `Elysium.from_pretrained`.
+        options: of `Elysium.track` (search_window, clip_length, min_score, lost_policy, fine, zoom), or of `ground` for
+            REC (zoom); only those that were given.
+        device, dtype, threads, reference, tokens_per_frame: as of `Elysium.from_pretrained`.
     """
 
     task: str
@@ -86,6 +88,7 @@ class Settings:
     dtype: str = "auto"
     threads: int | None = None
     reference: bool = False
+    tokens_per_frame: int | None = None
 
     def items(self, on_problem: Callable[[Problem], None] | None = None) -> list[Item]:
         """The items, in the order of the file."""
@@ -109,6 +112,10 @@ def begin(settings: Settings, command: Sequence[str] = ()) -> list[Item]:
     check_pair(settings.task, settings.model, settings.protocol == "published")
     if is_baseline(settings.model):
         build_baseline(settings.model)
+    elif settings.tokens_per_frame is not None:
+        from elysium.inference.loading import check_tokens_per_frame
+
+        check_tokens_per_frame(settings.model, settings.tokens_per_frame)
     facts = describe_run(settings, command)
     ensure_folder(settings.output)
     _refuse_other(settings.output / RUN, facts)
@@ -216,7 +223,7 @@ def load_predictor(settings: Settings, worker: int = 0) -> Predictor:
 
     model = Elysium.from_pretrained(
         settings.model, device=device_of(settings.device, worker), dtype=settings.dtype, threads=settings.threads,
-        reference=settings.reference,
+        reference=settings.reference, tokens_per_frame=settings.tokens_per_frame,
     )
     return build_predictor(settings.task, model, settings.images, published=published, **settings.options)
 

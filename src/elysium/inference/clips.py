@@ -1,7 +1,7 @@
 """Clips: what each object is asked about which frames, and what its answers mean.
 
-Knows overlaps, memories and states. Knows nothing of tokens (elysium.inference.decoding) or of where frames
-come from (elysium.inference.tracker).
+Knows overlaps, memories and states. Knows nothing of the wording of questions (elysium.inference.questions), of tokens
+(elysium.inference.decoding) or of where frames come from (elysium.inference.tracker).
 
 A video is cut into clips of `clip_length` frames that overlap by one: 0..7, 7..14, 14..21, ... No clip
 consists of the overlap frame alone. In each clip every object asks one question, all objects in the same
@@ -25,6 +25,11 @@ ever prompt anything.
 With a `search_window` an SOT question reads its clip through a square window around the prompting box instead
 of the full frame, unless the window would be as wide as the frame's shorter side; answers are mapped back to
 source pixels.
+
+With `zoom` an object that is small in what its question showed is asked about once more, through a window around where
+it was found (elysium.inference.zoom): by its box (SOT), from the clip's first frame if its box there was known, else
+from the frame in which it was found; by its words if that leaves but one frame. States and scores are those of the
+first answer. A box of the second one that agrees with it replaces it, as a result and in the questions to come.
 """
 
 from __future__ import annotations
@@ -36,12 +41,13 @@ from typing import Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from elysium.boxes import Affine2d
+from elysium.boxes import Affine2d, FloatArray
 from elysium.errors import InputError
 from elysium.inference.answers import Answer, Request
-from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
+from elysium.inference.questions import Asker, Question, wh
+from elysium.inference.windows import bins_to_box, check_window
+from elysium.inference.zoom import agrees, zoom_window
 from elysium.language.dialects import ELYSIUM, Dialect
-from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.tracks import FrameState, Track
 from elysium.video import Frame
 
@@ -50,7 +56,6 @@ LOST_POLICIES: tuple[str, ...] = get_args(LostPolicy)
 DEFAULT_CLIP_LENGTH = 8
 DEFAULT_MIN_SCORE = 0.02  # of a box's score; a model's `config.tracking["min_score"]` replaces it
 
-FloatArray = NDArray[np.float64]
 Result = tuple[FloatArray, float, FrameState]  # box (4,) pixels or NaN, score, state
 
 
@@ -97,16 +102,7 @@ class _Memory:
     given_up: bool = False  # lost, and nobody looks for it any more
 
 
-@dataclass(frozen=True)
-class _Question:
-    """A request, and how to read the answer to it."""
-
-    request: Request | None  # None: nothing to ask, the given box is all there is
-    affines: list[Affine2d]  # of each frame asked about
-    frames: tuple[int, ...] = ()  # their indices in the source
-    skip: int = 0  # frames at the start whose answers are not results: they have been reported
-    given: FloatArray | None = None  # result of the first frame, whatever the answer
-    note: str | None = None
+_Read: TypeAlias = tuple[list[Result], _Memory]  # of the new frames of a clip, and what is known after them
 
 
 @dataclass(frozen=True)
@@ -118,6 +114,7 @@ class ClipAnswer:
         frames: index in the source of each frame asked about.
         affines: from the model's view of each frame to source pixels.
         prompt, text: as the model read and wrote them; boxes in per cent of its view.
+        closer: it was a second look (`zoom`).
     """
 
     object_id: int
@@ -125,6 +122,7 @@ class ClipAnswer:
     affines: tuple[Affine2d, ...]
     prompt: str
     text: str
+    closer: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,7 @@ class ClipSession:
         min_score: boxes that score less are `carried`.
         free: decode without the grammar.
         fine: results in fractions of a bin, where the model's numbers are single tokens; questions stay in whole bins.
+        zoom: look again, closer, at objects that are small in what the model saw.
         dialect: how boxes are written in questions.
         lost_policy: `search`, `report` or `stop`, see the head of this file.
         on_answer: told of every answer of the model.
@@ -170,6 +169,7 @@ class ClipSession:
     min_score: float = DEFAULT_MIN_SCORE
     free: bool = False
     fine: bool = False
+    zoom: bool = False
     dialect: Dialect = ELYSIUM
     lost_policy: LostPolicy = "search"
     on_answer: Callable[[ClipAnswer], None] | None = None
@@ -189,6 +189,7 @@ class ClipSession:
         for item in self.objects:
             if item.box is None and not item.expression:
                 raise InputError(f"Object {item.id} has neither a box nor an expression", "Give one of them.")
+        self._asker = Asker(self.dialect, self.search_window, self.engine.region_marks)
         self._memories = [_Memory(item) for item in self.objects]
 
     @property
@@ -221,82 +222,60 @@ class ClipSession:
         for start in range(0, len(self._memories), size):  # cut-outs of one batch at a time
             batch = self._memories[start : start + size]
             questions = [self._question(memory, frames, first) for memory in batch]
-            for memory, question, answer in zip(batch, questions, self._ask(questions), strict=True):
-                self._tell(memory.target, question, answer)
-                new, memory = self._read(memory, question, answer, frames)
-                results.append(new)
-                memories.append(memory)
-                notes.append(question.note)
+            answers = self._ask(batch, questions)
+            asked = zip(batch, questions, answers, strict=True)
+            read = [self._read(memory, question, answer, frames) for memory, question, answer in asked]
+            if self.zoom:
+                read = self._look_again(batch, questions, answers, read, frames)
+            results += [new for new, _ in read]
+            memories += [memory for _, memory in read]
+            notes += [question.note for question in questions]
         new_frames = frames if first else frames[1:]
         clip = ClipResult([(frame.index, frame.time_s) for frame in new_frames], results, notes)
         self._memories, self._pending = memories, [frames[-1]]
         self.clips.append(clip)
         return clip
 
-    def _ask(self, questions: Sequence[_Question]) -> list[Answer | None]:
+    def _ask(
+        self, memories: Sequence[_Memory], questions: Sequence[Question], closer: bool = False
+    ) -> list[Answer | None]:
+        """The answers, of which `on_answer` is told; None where there is nothing to ask."""
         requests = [question.request for question in questions if question.request is not None]
-        answers = iter(self.engine.run(requests, free=self.free) if requests else [])
-        return [None if question.request is None else next(answers) for question in questions]
+        given = iter(self.engine.run(requests, free=self.free) if requests else [])
+        answers = [None if question.request is None else next(given) for question in questions]
+        for memory, question, answer in zip(memories, questions, answers, strict=True):
+            if self.on_answer is not None and question.request is not None and answer is not None:
+                self.on_answer(
+                    ClipAnswer(
+                        memory.target.id, question.frames, tuple(question.affines), question.request.prompt,
+                        answer.text, closer,
+                    )
+                )  # fmt: skip
+        return answers
 
-    def _tell(self, target: TrackedObject, question: _Question, answer: Answer | None) -> None:
-        if self.on_answer is not None and question.request is not None and answer is not None:
-            said = ClipAnswer(
-                target.id, question.frames, tuple(question.affines), question.request.prompt, answer.text
-            )
-            self.on_answer(said)
-
-    def _question(self, memory: _Memory, frames: list[Frame], first: bool) -> _Question:
+    def _question(self, memory: _Memory, frames: list[Frame], first: bool) -> Question:
         """What to ask about one object in the clip `frames`."""
         target = memory.target
         if first:
             if target.box is None:
-                return self._by_words(target, frames)
+                assert target.expression is not None
+                return self._asker.by_words(target.expression, frames)
             if len(frames) == 1:
-                return _Question(None, [], given=target.box)
-            return replace(self._by_box(target.box, frames), given=target.box)
+                return Question(None, [], given=target.box)
+            return replace(self._asker.by_box(target.box, frames), given=target.box)
         if memory.at_overlap and memory.box is not None:
-            return replace(self._by_box(memory.box, frames), skip=1)
+            return replace(self._asker.by_box(memory.box, frames), skip=1)
         if self.lost_policy != "search":
             note = "lost, and not looked for again" if self.lost_policy == "report" else "lost: its track ends before"
-            return _Question(None, [], skip=1, note=note)
+            return Question(None, [], skip=1, note=note)
         if target.expression:
-            return replace(self._by_words(target, frames), skip=1, note="found again by its words")
+            return replace(self._asker.by_words(target.expression, frames), skip=1, note="found again by its words")
         assert memory.box is not None  # an object without words started from a box
         assert memory.frame is not None
         note = f"searched from the last good box, that of frame {memory.frame.index}"
-        return replace(self._by_box(memory.box, [memory.frame, *frames[1:]]), skip=1, note=note)
+        return replace(self._asker.by_box(memory.box, [memory.frame, *frames[1:]]), skip=1, note=note)
 
-    def _by_box(self, box: FloatArray, frames: list[Frame]) -> _Question:
-        """SOT: `box` was seen in the first of `frames`."""
-        images, seen = look_around([frame.image for frame in frames], box, self.search_window)
-        marks = self.engine.region_marks
-        bins = box_to_bins(box, seen, self.dialect.max_bin)
-        question = build_question(Task.SOT, box_text=self.dialect.format_box(bins), region_mark=marks)
-        request = Request(
-            build_prompt(Task.SOT, len(images), question),
-            images,
-            regions=[(0, bins_to_region(bins, self.dialect.max_bin))],
-            num_boxes=len(images),
-        )
-        return _Question(request, [seen] * len(images), _indices(frames))
-
-    def _by_words(self, target: TrackedObject, frames: list[Frame]) -> _Question:
-        """RSOT over the full frames, or REC when there is but one."""
-        images = [frame.image for frame in frames]
-        task = Task.RSOT if len(images) > 1 else Task.REC
-        question = build_question(task, expression=target.expression)
-        request = Request(
-            build_prompt(task, len(images), question),
-            images,
-            query=target.expression,
-            num_boxes=len(images),
-            single_box=task is Task.REC,
-        )
-        return _Question(request, [Affine2d.full_frame(_wh(image)) for image in images], _indices(frames))
-
-    def _read(
-        self, memory: _Memory, question: _Question, answer: Answer | None, frames: list[Frame]
-    ) -> tuple[list[Result], _Memory]:
+    def _read(self, memory: _Memory, question: Question, answer: Answer | None, frames: list[Frame]) -> _Read:
         """Results of the new frames, and what is known of the object after them."""
         results: list[Result] = []
         if question.request is None and question.given is None:
@@ -327,7 +306,7 @@ class ClipSession:
         if status == "absent":
             return nowhere, score, "absent"
         if status == "ok" and score >= self.min_score:
-            box = bins_to_box(answer.boxes_bins[number], affine, _wh(frame.image), self.dialect.max_bin)
+            box = bins_to_box(answer.boxes_bins[number], affine, wh(frame.image), self.dialect.max_bin)
             if box is not None:
                 return box, score, "tracked"
         return (nowhere, score, "absent") if last_good is None else (last_good, score, "carried")
@@ -336,8 +315,72 @@ class ClipSession:
         """The box of one frame in fractions of a bin; ``box``, which is in whole ones, where there is none."""
         if answer.fine_bins is None or np.isnan(answer.fine_bins[number]).any():
             return box
-        finer = bins_to_box(answer.fine_bins[number], affine, _wh(frame.image), self.dialect.max_bin)
+        finer = bins_to_box(answer.fine_bins[number], affine, wh(frame.image), self.dialect.max_bin)
         return box if finer is None else finer
+
+    def _look_again(
+        self, memories: Sequence[_Memory], questions: Sequence[Question], answers: Sequence[Answer | None],
+        read: Sequence[_Read], frames: list[Frame],
+    ) -> list[_Read]:  # fmt: skip
+        """What was read, with finer boxes for small objects; ``memories`` as they were before it."""
+        each = zip(questions, answers, read, strict=True)
+        found = [self._written(question, answer, results, frames) for question, answer, (results, _) in each]
+        asked = zip(memories, questions, found, strict=True)
+        looks = [self._closer(memory, question, boxes, frames) for memory, question, boxes in asked]
+        said = self._ask(memories, looks, closer=True)
+        return [
+            what if answer is None else self._sharpened(question, look, answer, boxes, what, frames)
+            for question, look, answer, boxes, what in zip(questions, looks, said, found, read, strict=True)
+        ]
+
+    def _written(
+        self, question: Question, answer: Answer | None, results: Sequence[Result], frames: list[Frame]
+    ) -> dict[int, FloatArray]:
+        """By number in the clip: the boxes of frames that are `tracked` by the answer, in whole bins."""
+        first, boxes = (0 if question.given is None else 1), {}
+        for number, (_, _, state) in enumerate(results, start=question.skip):
+            if answer is not None and number >= first and state == "tracked":
+                boxes[number], *_ = self._judge(answer, number, question.affines[number], frames[number], None)
+        return boxes
+
+    def _closer(
+        self, memory: _Memory, question: Question, found: dict[int, FloatArray], frames: list[Frame]
+    ) -> Question:
+        """The question of a second look at one object, about the clip's frames from one of them to the last."""
+        if not found:
+            return Question(None, [])
+        known = question.given if question.given is not None else memory.box if memory.at_overlap else None
+        start = min(found) if known is None else 0
+        box = found[start] if known is None else known
+        seen = question.affines[-1]
+        window = zoom_window([box, *found.values()], seen, wh(frames[0].image), self.dialect.max_bin)
+        if window is not None and start < len(frames) - 1:
+            return self._asker.by_box(box, frames[start:], window)
+        if window is not None and memory.target.expression:
+            return self._asker.by_words(memory.target.expression, frames[start:], window)
+        return Question(None, [])  # not small; or in the last frame, where its box would ask for itself
+
+    def _sharpened(
+        self, question: Question, look: Question, answer: Answer, found: dict[int, FloatArray], read: _Read,
+        frames: list[Frame],
+    ) -> _Read:  # fmt: skip
+        """What was read of one object, with the boxes of the second look that agree with those `found` at first."""
+        (results, memory), start, seen = read, len(frames) - len(look.affines), look.affines[0]
+        sharp = list(results)
+        last: FloatArray | None = None  # what a frame that could not be read carries on
+        for number, (_, score, state) in enumerate(results, start=question.skip):
+            frame = frames[number]
+            if number in found:
+                box, _, sure = self._judge(answer, number - start, seen, frame, None)
+                fits = agrees(box, found[number], question.affines[number], self.dialect.max_bin)
+                last = box if sure == "tracked" and fits else None
+            if last is None or state == "absent":
+                continue
+            finest = self._finer(answer, number - start, seen, frame, last) if self.fine and number in found else last
+            sharp[number - question.skip] = (finest, score, state)
+            if memory.frame is frame:
+                memory = replace(memory, box=last)
+        return sharp, memory
 
     def tracks(self) -> list[Track]:
         """All results so far, one track for each object."""
@@ -377,11 +420,3 @@ def check_lost_policy(policy: str) -> None:
     """Raise InputError for a policy that does not exist."""
     if policy not in LOST_POLICIES:
         raise InputError(f"Unknown lost policy {policy!r}", f"Use one of {', '.join(LOST_POLICIES)}.")
-
-
-def _indices(frames: Sequence[Frame]) -> tuple[int, ...]:
-    return tuple(frame.index for frame in frames)
-
-
-def _wh(image: NDArray[np.uint8]) -> tuple[int, int]:
-    return image.shape[1], image.shape[0]

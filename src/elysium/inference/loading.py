@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 
-from elysium.errors import ElysiumError, ModelError
+from elysium.errors import ElysiumError, InputError, ModelError
 from elysium.inference.importing import imported
 from elysium.pretrained import first_line, is_hub_id, key_problems, load_error, silence
 
@@ -41,6 +41,35 @@ def load_pretrained(
     if device is not None and not options:
         loaded = loaded.to(device)
     return loaded, processor
+
+
+def set_tokens_per_frame(model: Any, processor: Any, tokens_per_frame: int) -> None:
+    """Let a loaded model's selector keep so many visual tokens of each frame, in place of its configuration's number.
+
+    Raises:
+        InputError: fewer than one, or more than its vision tower gives.
+    """
+    _check_tokens(model, tokens_per_frame)
+    model.config.selector["num_tokens"] = tokens_per_frame
+    model.selector.config = model.config.selector_config
+    processor.num_image_tokens = tokens_per_frame
+
+
+def check_tokens_per_frame(model: str, tokens_per_frame: int) -> None:
+    """The same check without weights. Raises InputError, and ModelError for a model that cannot be found."""
+    from elysium.model import ElysiumForConditionalGeneration
+
+    with torch.device("meta"):
+        _check_tokens(ElysiumForConditionalGeneration(load_config(locate(model))), tokens_per_frame)
+
+
+def _check_tokens(model: Any, tokens_per_frame: int) -> None:
+    most = model.vision.num_tokens
+    if not 1 <= tokens_per_frame <= most:
+        raise InputError(
+            f"The model cannot keep {tokens_per_frame} visual tokens of a frame: its vision tower gives {most}",
+            f"Give 1 to {most}; it is made for {model.config.selector_config.num_tokens}.",
+        )
 
 
 def bundled_folder(name: str) -> Path:

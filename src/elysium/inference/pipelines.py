@@ -25,7 +25,7 @@ from elysium.inference.answers import Request
 from elysium.inference.clips import Answers, ClipAnswer, LostPolicy
 from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import MAX_BATCH, Engine
-from elysium.inference.loading import load_pretrained
+from elysium.inference.loading import load_pretrained, set_tokens_per_frame
 from elysium.inference.streaming import DEFAULT_FPS, StreamTracker
 from elysium.inference.tracker import (
     DEFAULT_CLIP_LENGTH,
@@ -34,7 +34,8 @@ from elysium.inference.tracker import (
     TrackedObject,
     Tracker,
 )
-from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, look_around
+from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, cut_out, look_around
+from elysium.inference.zoom import agrees, zoom_window
 from elysium.language.dialects import get_dialect
 from elysium.language.prompts import Task, build_prompt, build_question
 from elysium.model.processing import VIDEO_FRAMES
@@ -75,6 +76,7 @@ class Elysium:
         threads: int | None = None,
         max_batch: int = MAX_BATCH,
         reference: bool = False,
+        tokens_per_frame: int | None = None,
     ) -> Elysium:
         """Load a model.
 
@@ -86,9 +88,11 @@ class Elysium:
             threads: CPU threads of PyTorch for the whole process; None leaves them alone.
             max_batch: most objects in one forward.
             reference: answer with transformers' `generate`, one object at a time: slow, and the same answers.
+            tokens_per_frame: k, the visual tokens that its selector keeps of each frame; None for as many as it was
+                made for. Fewer are faster, and answers change.
 
         Raises:
-            InputError: an unknown device or dtype.
+            InputError: an unknown device or dtype, or more tokens than there are.
             ModelError: no such model, a folder without weights, weights that do not fit (all keys listed), or 8bit or
                 4bit without bitsandbytes.
         """
@@ -96,7 +100,10 @@ class Elysium:
         kind, bits = resolve_dtype(dtype, where), BITS.get(str(dtype))
         set_threads(threads)
         held = None if bits is None else quantization(bits, kind)
-        return cls(*load_pretrained(str(model), kind, held, where), str(model), max_batch, reference=reference)
+        loaded, processor = load_pretrained(str(model), kind, held, where)
+        if tokens_per_frame is not None:
+            set_tokens_per_frame(loaded, processor, tokens_per_frame)
+        return cls(loaded, processor, str(model), max_batch, reference=reference)
 
     def with_engine(self, engine: Answers) -> Elysium:
         """The same model asked through another engine, such as a `Together` for several videos at once."""
@@ -123,6 +130,7 @@ class Elysium:
         lost_policy: LostPolicy = "search",
         free: bool = False,
         fine: bool = False,
+        zoom: bool = False,
         color: str = "rgb",
         progress: Progress | None = None,
         on_answer: Callable[[ClipAnswer], None] | None = None,
@@ -151,6 +159,8 @@ class Elysium:
             fine: boxes in fractions of what the model writes, which are whole per cents of what it looks at: the mean
                 over the numbers near the one written, by their probabilities. It goes on asking in whole ones. Where
                 the model's numbers are not single tokens, nothing changes.
+            zoom: objects that are under a tenth as large as what the model looks at are looked at again through a
+                window around them, and boxes that agree with the first ones replace them. Takes up to twice as long.
             color: channel order of arrays, `rgb` or `bgr`.
             progress: called after each clip with the number of frames done and the expected total or None.
             on_answer: told what the model was asked and said, clip by clip.
@@ -172,7 +182,7 @@ class Elysium:
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
         objects = _starting(_objects(boxes, box_format, words, frames.resolution_wh), at_s)
-        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, fine, on_answer)
+        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, fine, zoom, on_answer)
         return tracker.run(frames, objects, progress, self.unknown_words(words))
 
     def tracker(
@@ -184,6 +194,7 @@ class Elysium:
         lost_policy: LostPolicy = "search",
         free: bool = False,
         fine: bool = False,
+        zoom: bool = False,
         color: str = "rgb",
         fps: float = DEFAULT_FPS,
     ) -> StreamTracker:
@@ -195,11 +206,13 @@ class Elysium:
         Raises:
             InputError: options that make no sense.
         """
-        return StreamTracker(self._tracker(clip_length, search_window, min_score, lost_policy, free, fine), color, fps)
+        tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, fine, zoom)
+        return StreamTracker(tracker, color, fps)
 
     def _tracker(
         self, clip_length: int | None, search_window: float | Literal["auto"] | None, min_score: float | None,
-        lost_policy: LostPolicy, free: bool, fine: bool, on_answer: Callable[[ClipAnswer], None] | None = None,
+        lost_policy: LostPolicy, free: bool, fine: bool, zoom: bool,
+        on_answer: Callable[[ClipAnswer], None] | None = None,
     ) -> Tracker:  # fmt: skip
         return Tracker(
             self.engine,
@@ -208,6 +221,7 @@ class Elysium:
             self._default("min_score", min_score, DEFAULT_MIN_SCORE),
             free=free,
             fine=fine,
+            zoom=zoom,
             dialect=self.dialect,
             model_name=self.name,
             lost_policy=lost_policy,
@@ -294,7 +308,7 @@ class Elysium:
         return answer.text if whole else _without(answer.text, self.tracking.get("places", ()))
 
     def ground(
-        self, image: NDArray[np.uint8] | str | Path, expression: str, *, free: bool = False
+        self, image: NDArray[np.uint8] | str | Path, expression: str, *, free: bool = False, zoom: bool = False
     ) -> tuple[NDArray[np.float64], float]:
         """Find what `expression` names in one image (REC).
 
@@ -302,6 +316,8 @@ class Elysium:
             image: (H, W, 3) uint8 RGB, or a file.
             expression: words.
             free: decode without the answer grammar.
+            zoom: what is found small is looked for again in a window around it, and a box that agrees replaces the
+                first; the score stays.
 
         Returns:
             (4,) xyxy pixels, NaN if the model found nothing or could not be read, and the score in 0..1.
@@ -316,16 +332,28 @@ class Elysium:
             raise InputError(
                 f"An image of shape {image.shape} and {image.dtype}", "Give (H, W, 3) uint8 RGB."
             )
-        question = build_question(Task.REC, expression=words)
-        prompt = build_prompt(Task.REC, 1, question)
-        request = Request(prompt, [image], query=words, num_boxes=1, single_box=True)
+        size = (image.shape[1], image.shape[0])
+        whole = Affine2d.full_frame(size)
+        found, score = self._find(image, words, whole, size, free)
+        window = zoom_window(found, whole, size, self.dialect.max_bin) if zoom and found is not None else None
+        if window is not None and found is not None:
+            finer, _ = self._find(cut_out(image, window), words, window, size, free)
+            if finer is not None and agrees(finer, found, whole, self.dialect.max_bin):
+                found = finer
+        return (np.full(4, np.nan) if found is None else found), score
+
+    def _find(
+        self, seen: NDArray[np.uint8], words: str, view: Affine2d, resolution_wh: Sequence[int], free: bool
+    ) -> tuple[NDArray[np.float64] | None, float]:
+        """REC in ``seen``, what ``view`` shows of an image of that size: (4,) pixels of it or None, the score."""
+        prompt = build_prompt(Task.REC, 1, build_question(Task.REC, expression=words))
+        request = Request(prompt, [seen], query=words, num_boxes=1, single_box=True)
         (answer,) = self.engine.run([request], free=free)
         assert answer.boxes_bins is not None
-        size = (image.shape[1], image.shape[0])
-        found = None
-        if answer.statuses[0] == "ok":
-            found = bins_to_box(answer.boxes_bins[0], Affine2d.full_frame(size), size, self.dialect.max_bin)
-        return (np.full(4, np.nan) if found is None else found), float(answer.box_scores[0])
+        score = float(answer.box_scores[0])
+        if answer.statuses[0] != "ok":
+            return None, score
+        return bins_to_box(answer.boxes_bins[0], view, resolution_wh, self.dialect.max_bin), score
 
     def unknown_words(self, expressions: Iterable[str]) -> list[str]:
         """One warning line for each expression that holds words which the model never saw in training. Only

@@ -66,6 +66,7 @@ class Tracker:
         *,
         free: bool = False,
         fine: bool = False,
+        zoom: bool = False,
         dialect: Dialect = ELYSIUM,
         model_name: str = "",
         lost_policy: LostPolicy = "search",
@@ -74,7 +75,7 @@ class Tracker:
         check_lost_policy(lost_policy)
         self.engine, self.clip_length, self.search_window = engine, clip_length, search_window
         self.min_score, self.free, self.dialect, self.model_name = min_score, free, dialect, model_name
-        self.fine = fine
+        self.fine, self.zoom = fine, zoom
         self.lost_policy, self.on_answer = lost_policy, on_answer
 
     def session(self, objects: Sequence[TrackedObject]) -> ClipSession:
@@ -87,6 +88,7 @@ class Tracker:
             min_score=self.min_score,
             free=self.free,
             fine=self.fine,
+            zoom=self.zoom,
             dialect=self.dialect,
             lost_policy=self.lost_policy,
             on_answer=self.on_answer,
