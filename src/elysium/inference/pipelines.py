@@ -6,11 +6,8 @@ Knows what users may ask for, and checks all of it before the model runs. Knows 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from elysium.boxes import Affine2d, to_xyxy
+from elysium.boxes import Affine2d
 from elysium.errors import InputError
 from elysium.inference.answers import Request
+from elysium.inference.asked import expressions_of, objects_of, one_box, opened, starting, without, words_of
 from elysium.inference.clips import Answers, ClipAnswer, LostPolicy
 from elysium.inference.devices import BITS, resolve_device, resolve_dtype, set_threads
 from elysium.inference.engine import MAX_BATCH, Engine
@@ -31,7 +29,6 @@ from elysium.inference.tracker import (
     DEFAULT_CLIP_LENGTH,
     DEFAULT_MIN_SCORE,
     Progress,
-    TrackedObject,
     Tracker,
 )
 from elysium.inference.windows import bins_to_box, bins_to_region, box_to_bins, check_window, cut_out, look_around
@@ -42,7 +39,7 @@ from elysium.model.processing import VIDEO_FRAMES
 from elysium.model.quantization import quantization
 from elysium.sampling import uniform_frames
 from elysium.tracks import TrackResult
-from elysium.video import FrameSource, open_source, read_image
+from elysium.video import read_image
 
 DESCRIBE_FRAMES = 8
 
@@ -173,15 +170,15 @@ class Elysium:
             SourceError: a source that cannot be read or has no frames.
             Interrupted: on Ctrl-C, with the result so far.
         """
-        words = _expressions(expression)
+        words = expressions_of(expression)
         if boxes is None and not words:
             raise InputError(
                 "There is nothing to follow: no box and no expression", "Give a box, words, or both."
             )
-        frames = _open(
+        frames = opened(
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color, fps=fps
         )
-        objects = _starting(_objects(boxes, box_format, words, frames.resolution_wh), at_s)
+        objects = starting(objects_of(boxes, box_format, words, frames.resolution_wh), at_s)
         tracker = self._tracker(clip_length, search_window, min_score, lost_policy, free, fine, zoom, on_answer)
         return tracker.run(frames, objects, progress, self.unknown_words(words))
 
@@ -252,7 +249,7 @@ class Elysium:
         if count < 1:
             raise InputError(f"{count} frames show nothing", "Give 1 or more.")
         words = build_question(Task.VIDEO_QA, question=question)
-        frames = _open(source, start_s=start_s, end_s=end_s, color=color)
+        frames = opened(source, start_s=start_s, end_s=end_s, color=color)
         images = [frame.image for frame in uniform_frames(frames, count, frames.num_frames_estimate)]
         published = getattr(self.processor, "published", False)
         prompt = build_prompt(Task.VIDEO_QA, len(images), words, published=published)
@@ -289,10 +286,10 @@ class Elysium:
         """
         window = self.tracking.get("describe_window") if search_window == "auto" else search_window
         check_window(window)
-        frames = _open(
+        frames = opened(
             source, start_s=start_s, end_s=end_s, stride=stride, max_frames=max_frames, color=color
         )
-        pixels = _one_box(box, box_format, frames.resolution_wh)
+        pixels = one_box(box, box_format, frames.resolution_wh)
         images = [frame.image for frame in islice(frames, max_frames)]
         images, seen = look_around(images, pixels, window)
         task = Task.REG if len(images) == 1 else Task.VIDEO_REG
@@ -305,7 +302,7 @@ class Elysium:
             [Request(prompt, images, regions=[(0, bins_to_region(bins, self.dialect.max_bin))])]
         )
         whole = seen == Affine2d.full_frame(frames.resolution_wh)
-        return answer.text if whole else _without(answer.text, self.tracking.get("places", ()))
+        return answer.text if whole else without(answer.text, self.tracking.get("places", ()))
 
     def ground(
         self, image: NDArray[np.uint8] | str | Path, expression: str, *, free: bool = False, zoom: bool = False
@@ -325,7 +322,7 @@ class Elysium:
         Raises:
             InputError: an empty expression or an array that is no image. SourceError: a file that cannot be read.
         """
-        (words,) = _expressions([expression])
+        (words,) = expressions_of([expression])
         if isinstance(image, str | Path):
             image = read_image(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -364,7 +361,7 @@ class Elysium:
         vocabulary = {word.casefold() for word in known}
         warnings = []
         for expression in expressions:
-            strange = [word for word in _words(expression) if word not in vocabulary]
+            strange = [word for word in words_of(expression) if word not in vocabulary]
             if strange:
                 listed = ", ".join(dict.fromkeys(strange))
                 warnings.append(f"{self.name} never saw these words of {expression!r} in training: {listed}")
@@ -376,72 +373,3 @@ class Elysium:
             return given
         value = self.tracking.get(key)
         return fallback if value is None else value
-
-
-def _without(text: str, phrases: Sequence[str]) -> str:
-    """A text without these phrases where each stands behind other words, whole.
-
-    >>> _without("a red car on the left.", ["on the left"])
-    'a red car.'
-    """
-    for phrase in sorted(phrases, key=len, reverse=True):
-        text = re.sub(rf"(?<=\w) {re.escape(phrase)}\b", "", text)
-    return text
-
-
-def _words(expression: str) -> list[str]:
-    """Lower-case words of letters (any script), inner apostrophes and hyphens split off."""
-    return re.findall(r"[^\W\d_]+", expression.casefold())
-
-
-def _expressions(expression: str | Sequence[str] | None) -> list[str]:
-    """A list of non-empty expressions. Raises InputError for an empty one."""
-    given = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
-    words = [text.strip() for text in given]
-    if not all(words):
-        raise InputError("An expression is empty", "Say in words what to follow, for example 'the red car'.")
-    return words
-
-
-def _open(source: Any, **options: Any) -> FrameSource:
-    return source if isinstance(source, FrameSource) else open_source(source, **options)
-
-
-def _objects(
-    boxes: ArrayLike | None, box_format: str, words: Sequence[str], resolution_wh: Sequence[int]
-) -> list[TrackedObject]:
-    """Boxes first, then expressions, with ids from 1."""
-    objects: list[TrackedObject] = []
-    if boxes is not None:
-        converted = to_xyxy(boxes, box_format, resolution_wh)
-        for box, note in zip(converted.boxes, converted.notes, strict=True):
-            objects.append(TrackedObject(len(objects) + 1, box=box, notes=() if note is None else (note,)))
-    objects += [TrackedObject(len(objects) + 1 + i, expression=text) for i, text in enumerate(words)]
-    if not objects:
-        raise InputError(
-            "There is nothing to follow: no box and no expression", "Give a box, words, or both."
-        )
-    return objects
-
-
-def _starting(objects: list[TrackedObject], at_s: float | Sequence[float] | None) -> list[TrackedObject]:
-    """The objects with their times. Raises InputError for times that do not fit."""
-    if at_s is None:
-        return objects
-    times = [float(at_s)] if isinstance(at_s, int | float) else [float(time) for time in at_s]
-    if len(times) not in (1, len(objects)):
-        raise InputError(
-            f"{len(times)} times were given for {len(objects)} objects", "Give one time, or one for each object."
-        )
-    for time in times:
-        if not (math.isfinite(time) and time >= 0):
-            raise InputError(f"An object cannot start at {time} s", "Give seconds after the first frame, 0 or more.")
-    times = times * len(objects) if len(times) == 1 else times
-    return [replace(item, start_s=time) for item, time in zip(objects, times, strict=True)]
-
-
-def _one_box(box: ArrayLike, box_format: str, resolution_wh: Sequence[int]) -> NDArray[np.float64]:
-    boxes = to_xyxy(box, box_format, resolution_wh).boxes
-    if len(boxes) != 1:
-        raise InputError(f"{len(boxes)} boxes were given, one can be described at a time", "Give one box.")
-    return boxes[0]
