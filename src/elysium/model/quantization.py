@@ -5,6 +5,7 @@ Knows: which parts are held so, and how. Does not know: models, how much memory 
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,8 @@ def quantization(bits: Bits, compute_dtype: torch.dtype = torch.bfloat16) -> Any
             f"Weights in {bits} bits need the package bitsandbytes, which is not installed",
             "Install elysium with its extra: pip install -c constraints.txt '.[quantized]'",
         ) from error
+    # It says at every multiplication that inputs are cast to float16, which is how LLM.int8() works.
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_of_casts)
     from transformers import BitsAndBytesConfig
 
     if bits == 8:
@@ -37,3 +40,7 @@ def quantization(bits: Bits, compute_dtype: torch.dtype = torch.bfloat16) -> Any
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute_dtype, llm_int8_skip_modules=list(WHOLE_PARTS),
     )  # fmt: skip
+
+
+def _not_of_casts(record: logging.LogRecord) -> bool:
+    return "inputs will be cast" not in record.getMessage()
