@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from accelerate import dispatch_model
+from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
+from elysium.inference import contexts
 from elysium.inference.contexts import Context, LlamaContext, reading
 from tiny import tiny_model_and_processor
 
@@ -122,3 +127,41 @@ def test_logits_of_some_tokens_and_rows_that_stay(kind: Any) -> None:
         some.rearrange(torch.tensor([2, 0]))
         got = some.read(more[[2, 0]], torch.ones(2, 5, dtype=torch.long), torch.full((2, 1), 4), 1, {})
     torch.testing.assert_close(got, everything[[2, 0]][..., only], atol=1e-6, rtol=1e-5)
+
+
+def test_layers_that_others_move_about_are_called_whole(tmp_path: Path) -> None:
+    """On disk, or on another device: accelerate fetches a layer's weights in its forward, and says so of the whole
+    model alone."""
+    model, _ = tiny_model_and_processor()
+    prompt = torch.arange(2, 9)[None], torch.ones(1, 7, dtype=torch.long), torch.arange(7)[None], 7, {}
+    with torch.inference_mode():
+        wanted = LlamaContext(model).read(*prompt)
+        places: dict[str, Any] = {name: "cpu" for name, _ in model.named_children() if name != "language_model"}
+        places |= {f"language_model.{name}": "cpu" for name in ("model.embed_tokens", "model.norm", "model.rotary_emb")}
+        places |= {f"language_model.model.layers.{number}": place for number, place in enumerate(["cpu", "disk"])}
+        places["language_model.lm_head"] = "disk"
+        dispatch_model(model, places, main_device="cpu", offload_dir=str(tmp_path), force_hooks=True)
+        context = reading(model)
+        assert isinstance(context, Context)
+        torch.testing.assert_close(context.read(*prompt), wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_a_wrapped_layer_is_called_whole() -> None:
+    model = Alone(CONFIGS["llama"])
+    model.language_model.model.layers[1] = nn.Sequential(model.language_model.model.layers[1])
+    assert isinstance(reading(model), Context)
+
+
+def test_groups_of_heads_are_the_same_where_a_kernel_takes_none_under_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "_groups_under_masks", lambda device: False)
+    asked: list[tuple[bool, bool]] = []
+    attend = F.scaled_dot_product_attention
+
+    def note(*args: Any, **options: Any) -> torch.Tensor:
+        asked.append((options["attn_mask"] is not None, options.get("enable_gqa", False)))
+        return attend(*args, **options)
+
+    monkeypatch.setattr(contexts.F, "scaled_dot_product_attention", note)
+    for rows in (1, 3):
+        test_logits_are_those_of_transformers("qwen2", rows)
+    assert set(asked) == {(True, False), (False, True)}

@@ -65,6 +65,22 @@ def test_it_follows_the_weights(model: ElysiumForConditionalGeneration) -> None:
     torch.testing.assert_close(*seen(model), atol=2e-5, rtol=1e-4)
 
 
+def test_it_forgets_what_it_saw_before_training(model: ElysiumForConditionalGeneration) -> None:
+    """Neither a fused optimiser nor what is written through ``data`` counts as a change."""
+    before, _ = seen(model)
+    model.train()
+    weights = [weight for weight in model.vision.tower.parameters() if weight.dim() == 4]
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW(weights, lr=0.01, fused=True).step()
+    quick, whole = seen(model.eval())
+    assert not torch.allclose(quick, before, atol=1e-2)
+    torch.testing.assert_close(quick, whole, atol=1e-4, rtol=1e-4)
+    for weight in weights:
+        weight.data.mul_(1.1)
+    torch.testing.assert_close(*seen(model.eval()), atol=1e-4, rtol=1e-4)
+
+
 def test_the_tower_keeps_its_weights_and_modules(model: ElysiumForConditionalGeneration) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     seen(model)

@@ -316,3 +316,25 @@ def test_tokenizers_that_cannot_be_followed():
     with pytest.raises(ModelError, match="no end token"):
         AnswerGrammar(endless)
     assert AnswerGrammar(endless, eos_token_id=2).eos_token_id == 2
+
+
+@pytest.mark.parametrize("name", CUTS_AT_NUMBERS)
+def test_the_alphabet_is_what_answers_are_made_of(build, name):
+    """Every id of legal answers, and none that no answer has."""
+    _, grammar = build(name)
+    rng = random.Random(4)
+    for frames, single in ((1, True), (1, False), (3, False)):
+        alphabet, seen = grammar.alphabet(frames, single_box=single), set()
+        assert alphabet is not None
+        for _ in range(300):
+            state = grammar.start(frames, single_box=single)
+            while not state.done:
+                seen.update(state.allowed().tolist())
+                state.advance(rng.choice(state.allowed().tolist()))
+        assert seen <= alphabet
+        assert len(alphabet - seen) <= 0.05 * len(alphabet)
+
+
+def test_no_alphabet_where_numbers_merge(build):
+    _, grammar = build("bloom")
+    assert grammar.alphabet(2) is None

@@ -92,9 +92,11 @@ class LlamaContext:
         count, last = ids.shape[1], len(inner.layers) - 1
         # Of a whole prompt without padding, attention knows by itself what each place sees.
         seen = None if not self.length and bool(mask.all()) else _visible(mask, count)
+        # Before the layers: whether a mask is full is a question that waits for the device.
+        seen_last = seen if keep == count and self.length else _visible(mask, keep)
         for number, layer in enumerate(inner.layers):
             if number == last:
-                count, seen = keep, _visible(mask, keep)
+                count, seen = keep, seen_last
             hidden = self._through(number, layer, hidden, cos, sin, seen, count)
         self.length = mask.shape[1]
         return self.head(inner.norm(hidden))
@@ -112,10 +114,12 @@ class LlamaContext:
         held_values[:, :, self.length : end] = attention.v_proj(normed).view(heads).transpose(1, 2)
         hidden, normed, cos, sin = hidden[:, -keep:], normed[:, -keep:], cos[:, :, -keep:], sin[:, :, -keep:]
         queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        keys, values, groups = held_keys[:, :, :end], held_values[:, :, :end], attention.num_key_value_groups
+        if groups > 1 and seen is not None and not _groups_under_masks(keys.device):
+            keys, values, groups = _repeated(keys, groups), _repeated(values, groups), 1
         mixed = F.scaled_dot_product_attention(
-            _rotated(queries, cos, sin), held_keys[:, :, :end], held_values[:, :, :end],
-            attn_mask=seen, is_causal=seen is None and keep > 1, scale=attention.scaling,
-            enable_gqa=attention.num_key_value_groups > 1,
+            _rotated(queries, cos, sin), keys, values, attn_mask=seen, is_causal=seen is None and keep > 1,
+            scale=attention.scaling, enable_gqa=groups > 1,
         )  # fmt: skip
         hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
         grown: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
@@ -155,6 +159,17 @@ def _visible(mask: Tensor, count: int) -> Tensor | None:
     return (slots <= slots[-count:, None]) & mask.bool()[:, None, None]
 
 
+def _groups_under_masks(device: torch.device) -> bool:
+    """Whether attention takes a mask and heads that share keys at once. A GPU falls back to writing down the weights of
+    all pairs then (transformers' `use_gqa_in_sdpa` keeps from it likewise)."""
+    return device.type == "cpu"
+
+
+def _repeated(states: Tensor, groups: int) -> Tensor:
+    """(B, heads, S, size) -> (B, heads * groups, S, size), each for the queries that share it."""
+    return states.repeat_interleave(groups, dim=1)
+
+
 def _head(module: Any, only: Tensor | None) -> Callable[[Tensor], Tensor]:
     """What makes logits (..., V), or those of ``only`` (A,) ids, of states (..., W)."""
     if only is None:
@@ -172,12 +187,16 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _is_like_llama(model: Any) -> bool:
-    """Whether its language model is built of LLaMA's layers, all on one device, and nobody listens on the way."""
+    """Whether its language model is built of LLaMA's layers, and nobody listens or steps in on the way: hooks, and
+    forwards that were replaced, as accelerate does where layers are spread over devices or lie on disk."""
     inner: Any = getattr(model, "language_model", None)
     if type(inner) not in _ALIKE or not hasattr(model, "embed"):
         return False
     config = inner.config
     slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if slides or config._attn_implementation != "sdpa" or getattr(inner, "hf_device_map", None):
+    if slides or config._attn_implementation != "sdpa":
         return False
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in inner.modules())
+    wrapped = any(type(layer).__name__ not in inner._no_split_modules for layer in inner.model.layers)
+    return not wrapped and not any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in inner.modules()
+    )

@@ -24,9 +24,12 @@ not seen, and behind them a draft of what may follow:
 
 Every forward, the first included, is padded on the left: a row's tokens end in the last column. Rows that feed fewer
 tokens than the widest one fill up with masked slots. Causality is by cache slot, and a
-row's real slots are in order, so the mask that transformers builds from the 2-D attention mask is right. (One
-exception is known: sliding-window attention counts slots, hence masked ones too; it is exact for such models only up
-to a window longer than the sequence.)
+row's real slots are in order, so the mask that transformers builds from the 2-D attention mask is right.
+
+Two exceptions are known. Sliding-window attention counts slots, hence masked ones too; it is exact for such models only
+up to a window longer than the sequence. Rotations that follow the length of what is read ("dynamic" and "longrope")
+follow the longest row with its draft, so behind the length that such a model was trained with answers depend on what is
+asked beside them.
 
 What remains is rounding: forwards of other shapes add up in another order, which in float32 moves logits in the sixth
 digit, and in bfloat16 in the second or third.

@@ -23,6 +23,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class Folded:
     """The folded copy of a tower, made when it is first asked for and again when the tower's weights have changed.
 
+    Some changes cannot be seen from outside: what is written through ``parameter.data``, and what a fused optimiser
+    writes. Whoever knows of such says :meth:`forget`.
+
     Args:
         kept: names of modules whose outputs are read: they are not written over.
     """
@@ -39,6 +42,10 @@ class Folded:
         if state != self._state:
             self._state, self._copy = state, self._fold(tower)
         return tower if self._copy is None else self._copy
+
+    def forget(self) -> None:
+        """Let go of the copy, and make another when it is next asked for."""
+        self._copy, self._state = None, ()
 
     def _fold(self, tower: nn.Module) -> nn.Module | None:
         names = [name for name, module in tower.named_modules() if _foldable(module)]

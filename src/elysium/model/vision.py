@@ -49,6 +49,7 @@ class VisionEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> VisionEncoder:
         """A tower that does not learn stays as it is in use: batch normalisation would drift, without any gradient."""
+        self._folded.forget()  # before and after training; optimisers leave no trace of what they write
         learns = any(parameter.requires_grad for parameter in self.tower.parameters())
         self.training = mode
         if learns or self.tower.training:  # the Trainer asks at every step, and a tower has hundreds of modules
