@@ -48,13 +48,12 @@ class _Api:
         """Follow boxes and words from a frame on: the tracks as in tracks.json, and all files."""
         with _refused():
             visitor = self.handlers.visitor(request)
-            clip = self.desk.take_in(visitor, files or [])
+            self.desk.take_in(visitor, files or [])
             start = self.desk.show(visitor, frame or 0)
             self.desk.draw(visitor, start, _list(boxes, "boxes"))
             text = "\n".join(str(words) for words in _list(expressions, "expressions"))
             targets = [Target(start, target.box, target.expression) for target in self.desk.targets(visitor, text)]
-            version = self.desk.keep(visitor, self.desk.track(visitor, targets, Options(int(stride or 1))).result())
-            assert clip is visitor.clip
+            version = self.desk.keep(visitor, self.desk.track(visitor, targets, Options(int(stride or 1))))
             return (
                 json.loads(version.outcome.result.to_json()),
                 [str(path) for path in version.outcome.files.values()],

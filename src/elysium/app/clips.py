@@ -50,3 +50,13 @@ class Clip:
 def frame_name(index: int) -> str:
     """The file name of a frame."""
     return f"{index:06d}.jpg"
+
+
+def file_stem(name: str) -> str:
+    """A visitor's name for a clip as the beginning of a file name: letters, digits, - and _ alone.
+
+    >>> file_stem("../my clip.mp4")
+    'my_clip'
+    """
+    stem = Path(name).stem
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in stem).strip("_")[:80] or "clip"

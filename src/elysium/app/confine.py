@@ -19,16 +19,12 @@ from typing import Any
 
 from elysium.app.clips import Clip
 from elysium.app.intake import as_order
-from elysium.app.limits import Limits, check_files
-from elysium.errors import ElysiumError, SourceError
-from elysium.files import ensure_folder
+from elysium.app.limits import Limits, Turned, check_files
+from elysium.errors import SourceError
+from elysium.files import output_error
 
 _AT_ONCE = threading.BoundedSemaphore(2)  # uploads that are decoded at the same time
 _TICK_S = 0.1
-
-
-class Turned(ElysiumError):
-    """Turned away: there is too much to do, or nobody wants it any more."""
 
 
 def take_in(
@@ -54,11 +50,14 @@ def take_in(
         Turned: too many uploads at once, or not wanted any more.
     """
     check_files(files, limits)
+    check_room(folder.parent, limits)
     if not _AT_ONCE.acquire(timeout=limits.intake_seconds):
         raise Turned("Too many uploads are being read just now", "Try again in a minute.")
-    ensure_folder(folder)
     try:
+        folder.mkdir(mode=0o700)
         facts = _answer(as_order(files, folder, name, limits), name, limits, told, unwanted)
+    except OSError as error:
+        raise output_error(folder, error) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -66,6 +65,12 @@ def take_in(
         _AT_ONCE.release()
     width, height = facts["resolution_wh"]
     return Clip(name, folder, facts["fps"], (width, height), tuple(facts["times_s"]), tuple(facts["warnings"]))
+
+
+def check_room(folder: Path, limits: Limits) -> None:
+    """Raise Turned where the disk of ``folder`` is nearly full."""
+    if shutil.disk_usage(folder).free < limits.min_free_bytes:
+        raise Turned("The disk of this server is full", "Try again later.")
 
 
 def _answer(

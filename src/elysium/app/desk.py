@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from elysium.app import confine, labels
 from elysium.app.clips import Clip
 from elysium.app.corrections import Box, Correction, find, nearest_frame, remembered
-from elysium.app.jobs import Job, JobQueue
+from elysium.app.jobs import Cancelled, Job, JobQueue
 from elysium.app.limits import Limits, check_text
 from elysium.app.visitors import Version, Visitor, inside
 from elysium.app.work import Options, Outcome, Target
@@ -58,7 +60,7 @@ class Desk:
     def _begin(
         self, visitor: Visitor, files: list[Path], name: str, told: Callable[[int], None] | None
     ) -> Clip:
-        self.queue.cancel(visitor.name)
+        self.queue.cancel(visitor.name, abandon=True)
         folder = visitor.new_folder("clip")
         clip = confine.take_in(files, folder, name, self.limits, told=told, unwanted=lambda: visitor.gone)
         visitor.begin(clip)
@@ -128,16 +130,24 @@ class Desk:
             folder=visitor.new_folder("result"),
         )  # fmt: skip
 
-    def keep(self, visitor: Visitor, outcome: Outcome) -> Version:
-        """Make a first result the visitor's present one; what was there before goes."""
+    def keep(self, visitor: Visitor, job: Job) -> Version:
+        """Make what `track` gives the visitor's present result; what was there before goes. Waits for the job."""
+        outcome = self._outcome(visitor, job)
         visitor.forget_versions()
         visitor.versions.append(Version(outcome))
-        visitor.drawn = {}
         return visitor.versions[-1]
+
+    def _outcome(self, visitor: Visitor, job: Job) -> Outcome:
+        """What a job gave. Raises Cancelled if the visitor has gone on to another video since."""
+        outcome: Outcome = job.result()
+        if visitor.gone or job.arguments["clip"] is not visitor.clip:
+            shutil.rmtree(inside(visitor.folder, next(iter(outcome.files.values())).parent), ignore_errors=True)
+            raise Cancelled("Another video has been opened since")
+        return outcome
 
     def correct(
         self, visitor: Visitor, track_id: int, frame: int, box: Sequence[float] | None, to_end: bool = False
-    ) -> tuple[Job, Correction]:
+    ) -> Job:
         """Start tracking on from a correction; `keep_correction` what comes of it.
 
         Args:
@@ -151,16 +161,17 @@ class Desk:
         find(result, track_id)
         index = nearest_frame(result, frame)
         correction = Correction(index, None if box is None else self._boxes([box], clip)[0], to_end)
-        job = self.queue.submit(
+        return self.queue.submit(
             visitor.name, "track_on", clip=clip, outcome=version.outcome, track_id=track_id, correction=correction,
             earlier=version.corrections.get(track_id, {}), folder=visitor.new_folder("result"),
         )  # fmt: skip
-        return job, correction
 
-    def keep_correction(self, visitor: Visitor, track_id: int, correction: Correction, outcome: Outcome) -> Version:
-        """Make a corrected result the present one; `undo` goes back."""
+    def keep_correction(self, visitor: Visitor, job: Job) -> Version:
+        """Make what `correct` gives the present result; `undo` goes back. Waits for the job."""
+        outcome, asked = self._outcome(visitor, job), job.arguments
         before = self.version(visitor)
-        visitor.versions.append(Version(outcome, remembered(before.corrections, track_id, correction)))
+        corrections = remembered(before.corrections, asked["track_id"], asked["correction"])
+        visitor.versions.append(Version(outcome, corrections))
         visitor.forget_versions(MAX_VERSIONS)
         return visitor.versions[-1]
 
@@ -204,6 +215,19 @@ class Desk:
             visitor.name, "live", source=self.stream, expressions=words[: self.limits.max_objects], boxes=[],
             seconds=self.limits.live_seconds,
         )  # fmt: skip
+
+    def make_gif(self, visitor: Visitor) -> Job:
+        """Start making a GIF of the present result; `keep_gif` it."""
+        version = self.version(visitor)
+        return self.queue.submit(visitor.name, "make_gif", clip=self.clip(visitor), outcome=version.outcome)
+
+    def keep_gif(self, visitor: Visitor, job: Job) -> Version:
+        """Put the GIF among the files of the result that it shows."""
+        outcome = self._outcome(visitor, job)
+        for place, version in enumerate(visitor.versions):
+            if version.outcome is job.arguments["outcome"]:
+                visitor.versions[place] = replace(version, outcome=outcome)
+        return self.version(visitor)
 
     def save_labels(self, visitor: Visitor) -> Path:
         """The result as records with their images, in one ZIP file in the visitor's folder."""

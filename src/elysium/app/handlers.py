@@ -7,6 +7,7 @@ of the components, not where they stand. An ElysiumError becomes a message on th
 from __future__ import annotations
 
 import base64
+import secrets
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from elysium.app.desk import Desk, frame_box
 from elysium.app.jobs import Cancelled, Job
 from elysium.app.visitors import Version, Visitor, Visitors
 from elysium.app.work import Options
-from elysium.errors import ElysiumError
+from elysium.errors import ElysiumError, InputError
 
 Updates = dict[str, Any]
 WINDOWS: dict[str, float | Literal["auto"] | None] = {
@@ -40,7 +41,9 @@ class Handlers:
         self.desk, self.visitors = desk, visitors
 
     def visitor(self, request: gr.Request) -> Visitor:
-        return self.visitors.get(request.session_hash or "")
+        """Who asks. A request without a session is a visitor of its own."""
+        with _told():
+            return self.visitors.get(request.session_hash or secrets.token_hex(16))
 
     # Step 1
 
@@ -126,7 +129,7 @@ class Handlers:
             job = self.desk.track(visitor, targets, options)
             yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
             yield from self._waited(job, "status")
-            version = self.desk.keep(visitor, job.result())
+            version = self.desk.keep(visitor, job)
         except ElysiumError as error:
             yield _idle() | self._failed(error)
             return
@@ -176,11 +179,14 @@ class Handlers:
         state = "not tracked here" if row is None else f"{track.states[row]}, score {track.scores[row]:.2f}"
         by_hand = index in version.corrections.get(track_id, {})
         text = f"{said.frame_label(clip, index)} · {said.object_name(track)}: {state}{' (by hand)' if by_hand else ''}"
-        seen = view.shown(clip.path(index), [box] if box else [], [said.object_name(track)] if box else [], [track_id])
+        if box is None:
+            seen = view.shown(clip.path(index), [])
+        else:
+            seen = view.shown(clip.path(index), [box], [said.object_name(track)], [track_id])
         return {
             "timeline": timeline.timeline_svg(result, index),
             "place": gr.update(value=index, maximum=max(1, len(clip) - 1), visible=len(clip) > 1),
-            "loupe": gr.update(value=seen if box else view.shown(clip.path(index), []), visible=True),
+            "loupe": gr.update(value=seen, visible=True),
             "state": f'<div class="facts">{text}</div>',
         }
 
@@ -192,14 +198,14 @@ class Handlers:
         """Another object or frame is to be looked at."""
         visitor = self.visitor(request)
         with _told():
-            return self._looked_at(visitor, self.desk.version(visitor), int(track_id), int(frame))
+            return self._looked_at(visitor, self.desk.version(visitor), _number(track_id), int(frame))
 
     def redraw(self, boxes: list[list[float]], track_id: int, frame: int, request: gr.Request) -> Iterator[Updates]:
         """The object is where its box has been drawn: track on from there."""
         visitor = self.visitor(request)
         with _told():
             if not boxes:
-                raise ElysiumError("There is no box on this frame", "Draw one, or mark the object absent.")
+                raise InputError("There is no box on this frame", "Draw one, or mark the object absent.")
         yield from self._correct(visitor, track_id, frame, boxes[-1])
 
     def absent(self, track_id: int, frame: int, request: gr.Request) -> Iterator[Updates]:
@@ -214,20 +220,20 @@ class Handlers:
         self, visitor: Visitor, track_id: int, frame: int, box: list[float] | None, to_end: bool = False
     ) -> Iterator[Updates]:
         try:
-            job, correction = self.desk.correct(visitor, int(track_id), int(frame), box, to_end)
+            job = self.desk.correct(visitor, _number(track_id), int(frame), box, to_end)
             yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
             yield from self._waited(job, "status")
-            version = self.desk.keep_correction(visitor, int(track_id), correction, job.result())
+            version = self.desk.keep_correction(visitor, job)
         except ElysiumError as error:
             yield _idle() | self._failed(error)
             return
-        yield _idle() | self._result(visitor, version, int(track_id), correction.index)
+        yield _idle() | self._result(visitor, version, int(track_id), job.arguments["correction"].index)
 
     def undo(self, track_id: int, frame: int, request: gr.Request) -> Updates:
         """Back to before the last correction."""
         visitor = self.visitor(request)
         with _told():
-            return self._result(visitor, self.desk.undo(visitor), int(track_id), int(frame))
+            return self._result(visitor, self.desk.undo(visitor), _number(track_id), int(frame))
 
     def save(self, request: gr.Request) -> Updates:
         """The result as records with their images."""
@@ -236,6 +242,20 @@ class Handlers:
             path = self.desk.save_labels(visitor)
             files = [*self.desk.version(visitor).outcome.files.values(), path]
         return {"files": [str(file) for file in files]}
+
+    def make_gif(self, request: gr.Request) -> Iterator[Updates]:
+        """A GIF of the result."""
+        visitor = self.visitor(request)
+        try:
+            job = self.desk.make_gif(visitor)
+            yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
+            yield from self._waited(job, "status")
+            version = self.desk.keep_gif(visitor, job)
+        except ElysiumError as error:
+            yield _idle() | self._failed(error)
+            return
+        files = [str(path) for path in version.outcome.files.values()]
+        yield _idle() | {"status": said.outcome_html(version.outcome), "files": files}
 
     # Live
 
@@ -264,6 +284,13 @@ class Handlers:
     def leave(self, request: gr.Request) -> None:
         """The tab was closed."""
         self.visitors.leave(request.session_hash or "")
+
+
+def _number(track_id: int | None) -> int:
+    """The object that is chosen. Raises InputError if none is."""
+    if track_id is None:
+        raise InputError("No object is chosen", "Choose one from the list.")
+    return int(track_id)
 
 
 def _idle() -> Updates:

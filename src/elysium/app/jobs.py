@@ -70,6 +70,7 @@ class Job:
     value: Any = None
     error: ElysiumError | None = None
     cancel_asked_s: float | None = None
+    abandoned: bool = False  # cancelled, and what is there by then is not wanted either
     changed: threading.Condition = field(default_factory=threading.Condition)
     stage_began_s: float = 0.0
 
@@ -165,7 +166,7 @@ class ModelProcess:
             asked = False
             while not job.over:
                 if job.cancel_asked_s is not None and not asked:
-                    self._pipe.send((worker.CANCEL, "", {}))
+                    self._pipe.send((worker.ABANDON if job.abandoned else worker.CANCEL, "", {}))
                     asked = True
                 if self._pipe.poll(0.05):
                     self._hear(job, *self._pipe.recv())
@@ -229,8 +230,8 @@ class JobQueue:
             self._changed.notify_all()
         return job
 
-    def cancel(self, owner: str) -> bool:
-        """Give up the owner's job; what it has found so far may still come. False if there is none."""
+    def cancel(self, owner: str, abandon: bool = False) -> bool:
+        """Give up the owner's job; what it has found so far still comes unless ``abandon``. False if there is none."""
         with self._changed:
             job = self._of(owner)
             if job is None:
@@ -240,7 +241,7 @@ class JobQueue:
                 job.set(state="cancelled", error=Cancelled("The job was taken out of the queue"))
                 self._tell_places()
             else:
-                job.set(cancel_asked_s=job.cancel_asked_s or time.monotonic())
+                job.set(cancel_asked_s=job.cancel_asked_s or time.monotonic(), abandoned=job.abandoned or abandon)
             return True
 
     def busy(self, owner: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from elysium.app.clips import Clip, frame_name
+from elysium.app.clips import Clip, file_stem, frame_name
 from elysium.app.corrections import Corrections
 from elysium.boxes import box_area, clip_to_frame, normalize
 from elysium.data.records.model import to_line
@@ -44,16 +44,6 @@ def write_labels(clip: Clip, result: TrackResult, corrections: Corrections, fold
         for name in used:  # JPEG files do not get smaller
             archive.write(clip.folder / name, f"{IMAGES}/{stem}/{name}")
     return target
-
-
-def file_stem(name: str) -> str:
-    """A visitor's name for a clip as the beginning of a file name: letters, digits, - and _ alone.
-
-    >>> file_stem("../my clip.mp4")
-    'my_clip'
-    """
-    stem = Path(name).stem
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in stem).strip("_")[:80] or "clip"
 
 
 def _record(

@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from elysium.errors import InputError, SourceError
+from elysium.errors import ElysiumError, InputError, SourceError
 
 # FFmpeg's names. Formats that name other files or addresses (HLS, DASH, concat, SDP) must never be among them.
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg")
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video", "theora")
 IMAGES = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # Pillow's names
+
+
+class Turned(ElysiumError):
+    """Turned away: there is too much to do, too little room, or nobody wants it any more."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Limits:
         intake_seconds, intake_bytes: time and memory of the process that decodes an upload.
         max_objects: followed at once. max_text: characters of an expression or a question.
         max_waiting: jobs that wait for the model; more are turned away.
+        max_visitors: people at once. min_free_bytes: of the disk; no more uploads are taken where less is left.
         idle_seconds: a visitor who has done nothing for so long is forgotten, with all files.
         live_seconds: longest live view in one go.
     """
@@ -46,6 +51,8 @@ class Limits:
     max_objects: int = 8
     max_text: int = 300
     max_waiting: int = 8
+    max_visitors: int = 100
+    min_free_bytes: int = 2**30
     idle_seconds: float = 3600.0
     live_seconds: float = 120.0
 

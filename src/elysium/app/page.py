@@ -1,4 +1,4 @@
-"""The page: where everything stands, and which event calls which handler. Knows looks, and nothing behind `Handlers`."""
+"""The page: where everything stands, and which event calls which handler. Knows looks, nothing behind `Handlers`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _EMPTY = (
     '<div class="empty">The annotated video appears here.<br>'
     "Choose a video, say or show what to follow, press <strong>Track</strong>.</div>"
 )
+
+# With a box on it the component waits to have that moved; what is wanted there is a new one.
+_READY_TO_DRAW = "() => { document.querySelector('#loupe button[title^=Create]')?.click(); }"
 
 
 def theme() -> gr.Theme:
@@ -120,19 +123,20 @@ def _results(parts: dict[str, Any]) -> None:
     parts["timeline"] = gr.HTML(elem_id="timeline", js_on_load=JAVASCRIPT)
     gr.HTML(_LEGEND)
     parts["files"] = gr.File(label="Download", file_count="multiple", interactive=False, elem_id="files")
+    with gr.Row():
+        parts["gif"] = gr.Button("Make a GIF as well", size="sm", elem_id="gif")
+        parts["save"] = gr.Button("Save as labelled records (ZIP)", size="sm", elem_id="save")
     with gr.Accordion("Look closer and correct", open=True):
         with gr.Row():
             parts["object"] = gr.Dropdown([], label="Object", elem_id="object", scale=1)
             parts["place"] = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="place", scale=2)
         parts["state"] = gr.HTML(elem_id="state")
-        parts["loupe"] = frame_view("Drag the box, or draw a new one", "loupe")
+        parts["loupe"] = frame_view("Drag to draw its box anew", "loupe", single=True)
         with gr.Row():
             parts["redraw"] = gr.Button("It is in this box: track on from here", variant="primary", elem_id="redraw")
             parts["absent"] = gr.Button("It is not here: look for it later", elem_id="absent")
             parts["absent_on"] = gr.Button("It is gone from here on", elem_id="absent-on")
-        with gr.Row():
-            parts["undo"] = gr.Button("Take the last correction back", size="sm", elem_id="undo")
-            parts["save"] = gr.Button("Save as labelled records (ZIP)", size="sm", elem_id="save")
+        parts["undo"] = gr.Button("Take the last correction back", size="sm", elem_id="undo")
 
 
 def _live(parts: dict[str, Any], seconds: float) -> None:
@@ -175,6 +179,7 @@ def _connect(parts: dict[str, Any], do: Handlers) -> None:
     on("absent.click", do.absent, at, result)
     on("absent_on.click", do.absent_on, at, result)
     on("undo.click", do.undo, at, result)
+    on("gif.click", do.make_gif, [], ["status", "track", "stop", "files"])
     on("save.click", do.save, [], ["files"])
     if "live" in parts:
         live = ["live", "live_status", "start", "end"]
@@ -196,12 +201,14 @@ class _Connector:
         if isinstance(event, str):
             name, _, kind = event.partition(".")
             listen = getattr(self.parts[name], kind)
-        listen(
+        done = listen(
             self._by_component(handler),
             [self.parts[name] for name in inputs],
             [self.parts[name] for name in outputs],
             show_progress="hidden", api_visibility="private", trigger_mode=trigger_mode, concurrency_limit=None,
         )  # fmt: skip
+        if "loupe" in outputs:
+            done.then(None, None, None, js=_READY_TO_DRAW, api_visibility="private")
 
     def _by_component(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """The same handler, its updates by component, with the signature that Gradio looks at."""

@@ -31,7 +31,7 @@ def _status(text: str, share: float | None) -> str:
     """``share`` is 0..1, None where nobody knows."""
     value = "" if share is None else f' value="{share:.3f}"'
     return (
-        f'<div class="status" role="status"><progress max="1"{value} aria-label="{escape(text, quote=True)}"></progress>'
+        f'<div class="status" role="status"><progress max="1"{value} aria-label="progress"></progress>'
         f"<p>{escape(text)}</p></div>"
     )
 

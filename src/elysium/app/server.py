@@ -1,4 +1,4 @@
-"""Puts the page behind an address: the address is checked, files are walled in, and everything is cleaned up at the end.
+"""Puts the page behind an address: the address is checked, files are walled in, everything is cleaned up at the end.
 
 Knows Gradio's server, the network and the order in which things start and end.
 """
@@ -12,14 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from elysium.app.desk import Desk
 from elysium.app.jobs import JobQueue, ModelProcess
 from elysium.app.limits import Limits
-from elysium.app.visitors import Visitors, inside
+from elysium.app.visitors import FOLDER_PREFIX, Visitors, inside
 from elysium.app.worker import ModelSettings
 from elysium.errors import ElysiumError, InputError
 
@@ -66,7 +66,7 @@ class Server:
             process = ModelProcess(self.settings)
             process.start()
             self.queue = JobQueue(process, self.limits.max_waiting)
-            self.visitors = Visitors(self.root, self.limits.idle_seconds, left=self.queue.cancel)
+            self.visitors = Visitors(self.root, self.limits, left=partial(self.queue.cancel, abandon=True))
             self._launch()
         except BaseException:
             self.__exit__()
@@ -82,8 +82,12 @@ class Server:
             self.queue.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
+    def stop(self) -> None:
+        """Let `wait` return."""
+        self._stopped.set()
+
     def wait(self) -> None:
-        """Serve until Ctrl-C."""
+        """Serve until Ctrl-C, or until somebody calls `stop`."""
         while not self._stopped.wait(3600):
             pass
 
@@ -100,7 +104,7 @@ class Server:
         try:
             _, self.url, _ = self.page.launch(
                 server_name=self.host, server_port=self.port, prevent_thread_lock=True, quiet=True, share=False,
-                inbrowser=False, show_error=True, max_file_size=self.limits.max_bytes, enable_monitoring=False,
+                inbrowser=False, show_error=False, max_file_size=self.limits.max_bytes, enable_monitoring=False,
                 footer_links=[], run_history=False, ssr_mode=False, pwa=False, mcp_server=False,
                 theme=page.theme(), css_paths=[page.CSS],
                 app_kwargs={"middleware": [Middleware(Wall, root=self.root, limits=self.limits)]},
@@ -122,7 +126,7 @@ def sweep_uploads(root: Path, kept_s: float) -> None:
             old = time.time() - entry.stat().st_mtime > kept_s
         except OSError:
             continue
-        if old and not entry.name.startswith("visit-"):
+        if old and not entry.name.startswith(FOLDER_PREFIX):
             shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -132,9 +136,17 @@ def _quiet_gradio(root: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(root)
     os.environ["GRADIO_EXAMPLES_CACHE"] = str(root / "examples")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import gradio.processing_utils
     import gradio.routes
 
     vars(gradio.routes)["print"] = lambda *values: None  # it tells the terminal of every part of a custom component
+    for name in ("ssrf_protected_download", "async_ssrf_protected_download"):
+        setattr(gradio.processing_utils, name, _no_download)
+
+
+def _no_download(*_: object, **__: object) -> str:
+    """In the place of Gradio's fetching of addresses that visitors send as files."""
+    raise ValueError("addresses are not fetched")
 
 
 class Wall:
@@ -159,7 +171,7 @@ class Wall:
 
     def refusal(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """Why a request goes no further, None if it does."""
-        path = unquote(str(scope["path"]))
+        path = str(scope["path"])
         if "/proxy=" in path:
             return 404, "Not here."
         if "file=" in path:
@@ -169,7 +181,10 @@ class Wall:
                 return 403, "This file is not served."
         if scope["method"] in ("POST", "PUT", "PATCH"):
             headers = {name.lower(): value for name, value in scope["headers"]}
-            most = self.limits.max_bytes + 2**20 if path.endswith("/upload") else _MAX_REQUEST_BYTES
+            upload = path.endswith("/upload")
+            if upload and shutil.disk_usage(self.root).free < self.limits.min_free_bytes:
+                return 507, "The disk of this server is full."
+            most = self.limits.max_bytes + 2**20 if upload else _MAX_REQUEST_BYTES
             try:
                 length = int(headers.get(b"content-length", b""))
             except ValueError:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from elysium import draw, gif
-from elysium.app.clips import Clip
+from elysium.app.clips import Clip, file_stem
 from elysium.app.corrections import (
     Box,
     Correction,
@@ -32,7 +32,7 @@ from elysium.app.corrections import (
 from elysium.app.work import Options, Outcome, Target
 from elysium.boxes import clip_to_frame
 from elysium.errors import InputError
-from elysium.files import ensure_folder
+from elysium.files import output_error
 from elysium.inference.pipelines import Elysium
 from elysium.inference.streaming import StreamTracker
 from elysium.tracks import Track, TrackRecorder, TrackResult
@@ -164,35 +164,42 @@ def _followed(
 def _outcome(
     report: Told, clip: Clip, result: TrackResult, options: Options, folder: Path, began_s: float
 ) -> Outcome:
-    seconds, stopped = time.monotonic() - began_s, report.cancelled
+    seconds, stopped = time.monotonic() - began_s, report.cancelled and result.num_frames < len(clip)
     files = write_files(report, clip, result, folder)
     return Outcome(result, files, seconds, stopped, options)
 
 
 def write_files(report: Told, clip: Clip, result: TrackResult, folder: Path) -> dict[str, Path]:
     """The files of a result: what there is to look at and to read. Without a frame only what is to be read."""
-    ensure_folder(folder)
-    stem = Path(clip.name).stem or "clip"
-    stem = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)[:80]
-    files = {name: folder / (stem + ending) for name, ending in FILES.items()}
+    try:
+        folder.mkdir(mode=0o700)  # without those above it: where they are gone, the visitor is
+    except OSError as error:
+        raise output_error(folder, error) from error
+    files = {name: folder / (file_stem(clip.name) + ending) for name, ending in FILES.items()}
     result.to_json(files["json"])
     result.to_csv(files["csv"])
     result.to_mot(files["mot"])
-    total = result.num_frames
-    if not total:
-        return {name: path for name, path in files.items() if name not in ("mp4", "gif")}
-
-    def counted() -> Iterator[Frame]:
-        for done, frame in enumerate(clip.frames(result.indices.tolist()), 1):
-            report.progress("drawing", done, total)
-            yield frame
-
-    draw.write_video(counted(), result, files["mp4"])
-    gif.write_result_gif(clip.frames(result.indices.tolist()), result, files["gif"])
+    if not result.num_frames:
+        return {name: path for name, path in files.items() if name != "mp4"}
+    draw.write_video(_drawn(report, clip, result, "drawing"), result, files["mp4"])
     return files
 
 
-FILES = {"mp4": ".mp4", "gif": ".gif", "json": ".json", "csv": ".csv", "mot": ".mot.txt"}
+def _drawn(report: Told, clip: Clip, result: TrackResult, stage: str) -> Iterator[Frame]:
+    """The frames of a result, while the report says how far they are."""
+    for done, frame in enumerate(clip.frames(result.indices.tolist()), 1):
+        report.progress(stage, done, result.num_frames)
+        yield frame
+
+
+def make_gif(model: Elysium, report: Told, clip: Clip, outcome: Outcome) -> Outcome:
+    """The same outcome with a GIF among its files, which takes ten times as long as the video."""
+    path = next(iter(outcome.files.values())).parent / f"{file_stem(clip.name)}.gif"
+    gif.write_result_gif(_drawn(report, clip, outcome.result, "making the GIF"), outcome.result, path)
+    return replace(outcome, files={**outcome.files, "gif": path})
+
+
+FILES = {"mp4": ".mp4", "json": ".json", "csv": ".csv", "mot": ".mot.txt"}
 
 
 def describe(model: Elysium, report: Told, clip: Clip, frame: int, boxes: Sequence[Box]) -> list[str]:
@@ -277,4 +284,5 @@ def _shown(image: Any, objects: Iterable[Any]) -> bytes:
 
 TASKS: dict[str, Callable[..., Any]] = {
     "track": track, "track_on": track_on, "describe": describe, "ask": ask, "ground": ground, "live": live,
+    "make_gif": make_gif,
 }  # fmt: skip

@@ -13,8 +13,8 @@ import numpy as np
 from elysium.draw import PALETTE
 from elysium.tracks import Track, TrackResult
 
-WIDTH, LEFT, RIGHT = 1000, 8, 8  # units of the picture; it is scaled to the page
-ROW, BAND, SCORE = 74, 10, 36  # heights: of a row, of its band, of its line
+WIDTH, LEFT, RIGHT = 620, 8, 8  # units of the picture; it is scaled to the page
+ROW, BAND, SCORE = 70, 10, 30  # heights: of a row, of its band, of its line
 _AXIS = 26
 
 # What a frame of each state looks like in the band: colour ("" for the object's own), and how it is called.
@@ -22,7 +22,15 @@ STATE_STYLES = {"tracked": ("", 1.0), "carried": ("", 0.35), "absent": ("#9aa0a6
 
 # Finds the frame under the pointer and tells the page; Enter on a point does the same.
 JAVASCRIPT = """
-const tell = (frame) => trigger('select', {index: frame, value: frame});
+const tell = (frame) => {
+  const svg = element.querySelector('svg.timeline'), video = document.querySelector('#video video');
+  if (svg && video) {
+    video.pause();
+    const place = JSON.parse(svg.dataset.frames).indexOf(frame);
+    if (place >= 0) video.currentTime = (place + 0.5) / parseFloat(svg.dataset.fps);
+  }
+  trigger('select', {index: frame, value: frame});
+};
 element.addEventListener('click', (event) => {
   const point = event.target.closest('[data-frame]');
   if (point) { tell(parseInt(point.dataset.frame)); return; }
@@ -65,7 +73,7 @@ def timeline_svg(result: TrackResult, shown: int | None = None) -> str:
     return (
         f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="group" '
         f'aria-label="Timeline of all objects: click a place to open its frame" '
-        f'data-frames="{indices.tolist()}" data-lefts="{lefts}">'
+        f'data-frames="{indices.tolist()}" data-lefts="{lefts}" data-fps="{result.output_fps:.6f}">'
         f"{rows}{mark}{_axis(result, height, x_of)}</svg>"
     )
 

@@ -40,7 +40,8 @@ def _wall_in() -> None:
 
 
 def _boxes_only(self: Any, payload: AnnotatedImageData | None) -> list[list[float]]:
-    """(xmin, ymin, xmax, ymax) in pixels of every box that is complete; in the order they were drawn."""
+    """(xmin, ymin, xmax, ymax) in pixels of every box that is complete, in the order they were drawn in: the component
+    has the newest first."""
     found: list[list[float]] = []
     for box in payload.boxes if payload is not None else []:
         try:
@@ -50,7 +51,7 @@ def _boxes_only(self: Any, payload: AnnotatedImageData | None) -> list[list[floa
             continue
         if sides[2] > sides[0] and sides[3] > sides[1]:
             found.append([round(side, 1) for side in sides])
-    return found
+    return found[::-1]
 
 
 def _as_sent(self: Any, value: dict[str, Any] | None) -> AnnotatedImageData | None:
@@ -70,4 +71,4 @@ def shown(image: Path, boxes: Sequence[Box], labels: Sequence[str] = (), ids: Se
         color = PALETTE.by_idx((number - 1) % len(PALETTE.colors)).as_rgb()
         sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), (round(value) for value in box), strict=True))
         items.append({**sides, "label": name, "color": color})
-    return {"image": str(image), "boxes": items}
+    return {"image": str(image), "boxes": items[::-1]}

@@ -17,8 +17,11 @@ from pathlib import Path
 
 from elysium.app.clips import Clip
 from elysium.app.corrections import Box, Correction
+from elysium.app.limits import Limits, Turned
 from elysium.app.work import Outcome
 from elysium.errors import InputError, OutputError
+
+FOLDER_PREFIX = "visit-"
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,12 @@ class Visitors:
 
     Args:
         root: the folder of all folders; made private, and removed with `close`.
-        idle_seconds: who does nothing for so long is forgotten.
+        limits: how many there may be, and for how long they may do nothing.
         left: told the name of everybody who goes, before the files are removed.
     """
 
-    def __init__(self, root: Path, idle_seconds: float, left: Callable[[str], object] = lambda name: None) -> None:
-        self.root, self.idle_seconds, self._left = root, idle_seconds, left
+    def __init__(self, root: Path, limits: Limits, left: Callable[[str], object] = lambda name: None) -> None:
+        self.root, self.limits, self._left = root, limits, left
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             root.chmod(0o700)
@@ -105,11 +108,13 @@ class Visitors:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Visitor:
-        """The visitor of this session, who is new if nobody knows them."""
+        """The visitor of this session, who is new if nobody knows them. Raises Turned if there are too many."""
         with self._lock:
             visitor = self._all.get(name)
             if visitor is None:
-                folder = Path(tempfile.mkdtemp(prefix="visit-", dir=self.root))  # random name, mode 0700
+                if len(self._all) >= self.limits.max_visitors:
+                    raise Turned("Too many people are here just now", "Try again in a few minutes.")
+                folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self.root))  # random name, mode 0700
                 visitor = self._all[name] = Visitor(name, folder)
             visitor.seen_s = time.monotonic()
             return visitor
@@ -127,13 +132,18 @@ class Visitors:
             shutil.rmtree(visitor.folder, ignore_errors=True)
 
     def sweep(self, busy: Callable[[str], bool] = lambda name: False) -> None:
-        """Forget those who have been idle for too long, but for the ``busy``."""
+        """Forget those who have been idle for too long, but for the ``busy``, and what others left behind."""
         now = time.monotonic()
         with self._lock:
-            idle = [name for name, item in self._all.items() if now - item.seen_s > self.idle_seconds]
+            idle = [name for name, item in self._all.items() if now - item.seen_s > self.limits.idle_seconds]
         for name in idle:
             if not busy(name):
                 self.leave(name)
+        with self._lock:  # a job may have written into a folder while it was being removed
+            known = {item.folder for item in self._all.values()}
+            for folder in self.root.glob(FOLDER_PREFIX + "*"):
+                if folder not in known:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Forget everybody and remove the root."""

@@ -44,7 +44,7 @@ class Outcome:
 
     Args:
         result: all tracks.
-        files: by format: mp4, gif, json, csv, mot.
+        files: by format: mp4, json, csv, mot, and gif where one was asked for.
         seconds: that tracking took.
         stopped: it was cancelled, and covers what was done by then.
         options: how it was tracked.

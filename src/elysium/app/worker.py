@@ -1,8 +1,9 @@
 """The process that has the model: takes orders from a pipe, one at a time, and sends back what comes of them.
 
-Sent to it: `(DO, task, arguments)` and `(CANCEL, "", {})`, which is about the present task. Sent by it: `("ready",
-name)` or `("failed", error)` after loading; then for each task any number of `("progress", (stage, done, total,
-image))` and one `("done", value)` or `("failed", error)`. It ends with the server. Knows the pipe; the tasks are in `tasks`.
+Sent to it: `(DO, task, arguments)`, and about the present task `(CANCEL, "", {})` or `(ABANDON, "", {})`. Sent by it:
+`("ready", name)` or `("failed", error)` after loading; then for each task any number of `("progress", (stage, done,
+total, image))` and one `("done", value)` or `("failed", error)`. It ends with the server. Knows the pipe; the tasks are
+in `tasks`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from elysium.errors import ElysiumError
 
-DO, CANCEL = "do", "cancel"
+DO, CANCEL, ABANDON = "do", "cancel", "abandon"  # abandoned: nobody wants what is there so far either
 _TOLD_EVERY_S = 0.1
 
 
@@ -38,7 +39,7 @@ class Report:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._stop = threading.Event()
+        self._stop, self._leave = threading.Event(), threading.Event()
         self._stage, self._told_s = "", 0.0
 
     @property
@@ -46,16 +47,24 @@ class Report:
         """Whether nobody waits for more; what is there so far may be wanted."""
         return self._stop.is_set()
 
-    def cancel(self) -> None:
+    def cancel(self, abandon: bool) -> None:
+        if abandon:
+            self._leave.set()
         self._stop.set()
 
     def renew(self) -> None:
         """For the next task."""
         self._stop.clear()
+        self._leave.clear()
         self._stage = ""
 
     def progress(self, stage: str, done: int, total: int | None = None, image: bytes | None = None) -> None:
-        """Say how many frames of how many are done; too many of these are passed over, but for the last."""
+        """Say how many frames of how many are done; too many of these are passed over, but for the last.
+
+        Raises ElysiumError where nobody wants the task any more.
+        """
+        if self._leave.is_set():
+            raise ElysiumError("Nobody waits for this any more")
         now = time.monotonic()
         if stage == self._stage and done != total and image is None and now - self._told_s < _TOLD_EVERY_S:
             return
@@ -98,8 +107,8 @@ def _listen(pipe: Connection, report: Report, orders: queue.SimpleQueue[tuple[st
             kind, task, arguments = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
-        if kind == CANCEL:
-            report.cancel()
+        if kind in (CANCEL, ABANDON):
+            report.cancel(kind == ABANDON)
         else:
             report.renew()
             orders.put((task, arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -60,6 +61,8 @@ def app(
     from elysium.app.worker import ModelSettings
 
     free_port(host, port)
+    if stream is not None:
+        common.open_frames(stream, start_s=None, end_s=None, stride=1, max_frames=None).close()
     common.at_least("--threads", threads, 1)
     limits = replace(Limits(), max_bytes=max_mb * 2**20, max_seconds=max_seconds, max_waiting=max_waiting)
     with as_file(files("elysium") / "assets" / CLIP) as bundled:
@@ -68,12 +71,9 @@ def app(
             samples=_samples(samples, bundled), stream=stream,
         )  # fmt: skip
         with server:
+            signal.signal(signal.SIGTERM, lambda *_: server.stop())
             print(f"elysium is at {server.url}  (Ctrl-C ends it)", flush=True)
-            try:
-                server.wait()
-            except KeyboardInterrupt:
-                common.error_line("interrupted")
-                return common.INTERRUPTED
+            server.wait()
     return common.DONE
 
 
