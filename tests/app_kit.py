@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "src" / "elysium" / "assets" / "pedestrians.mp4"  # 62 frames of 576 x 432, 10 a second
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_S = 120
-PATIENCE_MS = int(os.environ.get("PAT", 90_000))
+PATIENCE_MS = 120_000
 
 
 def browser_path() -> str | None:

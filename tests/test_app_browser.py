@@ -11,8 +11,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from app_kit import CLIP, PATIENCE_MS, Visit, browser_path, served
 
+from app_kit import CLIP, PATIENCE_MS, Visit, browser_path, served
 from elysium.video import VideoWriter, open_source
 
 for _package in ("gradio", "gradio_image_annotation", "playwright"):
@@ -21,7 +21,7 @@ for _package in ("gradio", "gradio_image_annotation", "playwright"):
 if browser_path() is None:
     pytest.skip("no Chromium on this machine (set ELYSIUM_CHROMIUM to one)", allow_module_level=True)
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402 - after it is known to be there
 
 SIZE = (576, 432)
 WALKER = (317.0, 259.0, 371.0, 410.0)  # of the bundled clip's demo.json
@@ -103,7 +103,9 @@ def _opens_frames(page) -> None:
     point = page.locator("#timeline .point").first
     point.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("() => /Frame 0 of 62 .* tracked, score 1.00/.test(document.querySelector('#state').innerText)")
+    page.wait_for_function(
+        "() => /Frame 0 of 62 .* tracked, score 1.00/.test(document.querySelector('#state').innerText)"
+    )
 
 
 def _corrects(visit: Visit, before: dict) -> None:

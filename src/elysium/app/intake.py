@@ -33,7 +33,7 @@ def main() -> int:
         _tell(clip=take_in([Path(path) for path in order["files"]], Path(order["folder"]), order["name"], limits))
     except ElysiumError as error:
         _tell(error=[error.message, error.remedy])
-    except MemoryError:
+    except (MemoryError, ImportError):  # a library that finds no room is an ImportError
         _tell(error=[f"{order['name']!r} needs more memory than an upload may take", "Make its frames smaller."])
     return 0
 

@@ -30,6 +30,8 @@ _MAX_REQUEST_BYTES = 2 * 2**20  # of anything but an upload
 
 def free_port(host: str, port: int) -> int:
     """``port``, or any free one for 0. Raises InputError if nobody can listen there."""
+    if not 0 <= port < 2**16:  # some systems take it modulo that
+        raise InputError(f"There is no port {port}", "Give --port 1 to 65535, or 0 for any that is free.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -37,7 +39,7 @@ def free_port(host: str, port: int) -> int:
             probe.bind(address)
             probe.listen(1)
             return int(probe.getsockname()[1])
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"Cannot listen on port {port} of {host!r}: {why}", "Choose another --port or --host."
