@@ -6,7 +6,6 @@ visitor sends before it goes any further. Raises ElysiumErrors, whose sentences 
 
 from __future__ import annotations
 
-import itertools
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -254,4 +253,4 @@ def clip_names(folder: Path | None) -> dict[str, Path]:
     if folder is None:
         return {}
     found = sorted((path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES), key=natural_key)
-    return {path.stem: path for path in reversed(list(itertools.chain(found)))}
+    return {path.stem: path for path in reversed(found)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import gradio as gr
@@ -122,18 +122,31 @@ class Handlers:
     ) -> Iterator[Updates]:
         """Track what is drawn and written."""
         visitor = self.visitor(request)
-        try:
+
+        def start() -> Job:
             self.desk.draw(visitor, visitor.shown, boxes)
-            targets = self.desk.targets(visitor, words)
             options = Options(int(stride), WINDOWS.get(window, "auto"), LOST.get(lost, "search"))
-            job = self.desk.track(visitor, targets, options)
+            return self.desk.track(visitor, self.desk.targets(visitor, words), options)
+
+        yield from self._worked(start, lambda job: self._result(visitor, self.desk.keep(visitor, job)))
+
+    def _worked(
+        self, start: Callable[[], Job], finish: Callable[[Job], Updates], place: str = "status"
+    ) -> Iterator[Updates]:
+        """Start a job, tell its progress in ``place``, and finish with what it gives; the buttons come back in any
+        case."""
+        try:
+            job = start()
             yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
-            yield from self._waited(job, "status")
-            version = self.desk.keep(visitor, job)
+            yield from self._waited(job, place)
+            updates = finish(job)
         except ElysiumError as error:
-            yield _idle() | self._failed(error)
-            return
-        yield _idle() | self._result(visitor, version)
+            kind = "plain" if isinstance(error, Cancelled) else "bad"
+            updates = {place: said.note_html(str(error), kind)}
+        except Exception:
+            yield _idle() | {place: said.note_html("This failed unexpectedly. Try once more.", "bad")}
+            raise
+        yield _idle() | updates
 
     def stop(self, request: gr.Request) -> Updates:
         """Stop whatever runs."""
@@ -147,10 +160,6 @@ class Handlers:
             if not job.over:
                 yield {place: said.progress_html(progress)}
 
-    def _failed(self, error: ElysiumError) -> Updates:
-        kind = "plain" if isinstance(error, Cancelled) else "bad"
-        return {"status": said.note_html(str(error), kind)}
-
     # Results
 
     def _result(self, visitor: Visitor, version: Version, track_id: int | None = None, frame: int = 0) -> Updates:
@@ -161,6 +170,8 @@ class Handlers:
         some = bool(outcome.result.num_frames)
         updates: Updates = {
             "status": said.outcome_html(outcome),
+            "fixing": "",
+            "making": "",
             "results": gr.update(visible=True),
             "empty": gr.update(visible=False),
             "video": gr.update(value=str(outcome.files["mp4"]) if "mp4" in outcome.files else None, visible=some),
@@ -219,15 +230,14 @@ class Handlers:
     def _correct(
         self, visitor: Visitor, track_id: int, frame: int, box: list[float] | None, to_end: bool = False
     ) -> Iterator[Updates]:
-        try:
-            job = self.desk.correct(visitor, _number(track_id), int(frame), box, to_end)
-            yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
-            yield from self._waited(job, "status")
+        def finish(job: Job) -> Updates:
+            asked = job.arguments
             version = self.desk.keep_correction(visitor, job)
-        except ElysiumError as error:
-            yield _idle() | self._failed(error)
-            return
-        yield _idle() | self._result(visitor, version, int(track_id), job.arguments["correction"].index)
+            return self._result(visitor, version, asked["track_id"], asked["correction"].index)
+
+        yield from self._worked(
+            lambda: self.desk.correct(visitor, _number(track_id), int(frame), box, to_end), finish, "fixing"
+        )
 
     def undo(self, track_id: int, frame: int, request: gr.Request) -> Updates:
         """Back to before the last correction."""
@@ -246,16 +256,12 @@ class Handlers:
     def make_gif(self, request: gr.Request) -> Iterator[Updates]:
         """A GIF of the result."""
         visitor = self.visitor(request)
-        try:
-            job = self.desk.make_gif(visitor)
-            yield {"track": gr.update(interactive=False), "stop": gr.update(interactive=True)}
-            yield from self._waited(job, "status")
-            version = self.desk.keep_gif(visitor, job)
-        except ElysiumError as error:
-            yield _idle() | self._failed(error)
-            return
-        files = [str(path) for path in version.outcome.files.values()]
-        yield _idle() | {"status": said.outcome_html(version.outcome), "files": files}
+
+        def finish(job: Job) -> Updates:
+            outcome = self.desk.keep_gif(visitor, job).outcome
+            return {"making": "", "files": [str(path) for path in outcome.files.values()]}
+
+        yield from self._worked(lambda: self.desk.make_gif(visitor), finish, "making")
 
     # Live
 

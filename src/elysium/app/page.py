@@ -27,6 +27,7 @@ _EMPTY = (
 
 # With a box on it the component waits to have that moved; what is wanted there is a new one.
 _READY_TO_DRAW = "() => { document.querySelector('#loupe button[title^=Create]')?.click(); }"
+_TO_THE_RESULT = "() => { document.querySelector('#results')?.scrollIntoView({behavior: 'smooth', block: 'nearest'}); }"
 
 
 def theme() -> gr.Theme:
@@ -72,7 +73,6 @@ def _studio(parts: dict[str, Any], samples: list[str]) -> None:
             with gr.Column(visible=False) as parts["what"]:
                 _what(parts)
         with gr.Column(scale=6, min_width=420):
-            parts["status"] = gr.HTML(elem_id="status")
             parts["empty"] = gr.HTML(_EMPTY)
             with gr.Column(visible=False, elem_id="results") as parts["results"]:
                 _results(parts)
@@ -81,7 +81,7 @@ def _studio(parts: dict[str, Any], samples: list[str]) -> None:
 def _choose(parts: dict[str, Any], samples: list[str]) -> None:
     _step(1, "Choose a video", "Drop one in (or images of one size), or pick a sample.")
     parts["upload"] = gr.File(
-        label="Video or images", file_count="multiple", type="filepath", height=110, elem_id="upload",
+        label="Video or images", file_count="multiple", type="filepath", height=124, elem_id="upload",
         file_types=["video", "image"],
     )  # fmt: skip
     if samples:
@@ -107,6 +107,7 @@ def _what(parts: dict[str, Any]) -> None:
     with gr.Row():
         parts["track"] = gr.Button("Track", variant="primary", scale=3, elem_id="track")
         parts["stop"] = gr.Button("Stop", interactive=False, scale=1, elem_id="stop")
+    parts["status"] = gr.HTML(elem_id="status")
     with gr.Accordion("Describe and ask", open=False):
         parts["describe"] = gr.Button("Describe what is in the box on the frame", elem_id="describe")
         with gr.Row(equal_height=True):
@@ -126,16 +127,18 @@ def _results(parts: dict[str, Any]) -> None:
     with gr.Row():
         parts["gif"] = gr.Button("Make a GIF as well", size="sm", elem_id="gif")
         parts["save"] = gr.Button("Save as labelled records (ZIP)", size="sm", elem_id="save")
+    parts["making"] = gr.HTML(elem_id="making")
     with gr.Accordion("Look closer and correct", open=True):
         with gr.Row():
             parts["object"] = gr.Dropdown([], label="Object", elem_id="object", scale=1)
             parts["place"] = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="place", scale=2)
         parts["state"] = gr.HTML(elem_id="state")
         parts["loupe"] = frame_view("Drag to draw its box anew", "loupe", single=True)
-        with gr.Row():
+        with gr.Row(elem_id="correct-buttons"):
             parts["redraw"] = gr.Button("It is in this box: track on from here", variant="primary", elem_id="redraw")
             parts["absent"] = gr.Button("It is not here: look for it later", elem_id="absent")
             parts["absent_on"] = gr.Button("It is gone from here on", elem_id="absent-on")
+        parts["fixing"] = gr.HTML(elem_id="fixing")
         parts["undo"] = gr.Button("Take the last correction back", size="sm", elem_id="undo")
 
 
@@ -158,7 +161,7 @@ def _connect(parts: dict[str, Any], do: Handlers) -> None:
     """Which event calls which handler, and what may change on the page then."""
     begun = ["facts", "upload", "what", "view", "frame", "words", "answers", "status", "results", "empty"]
     looked = ["timeline", "place", "loupe", "state"]
-    result = ["status", "track", "stop", "results", "empty", "video", "files", "object", *looked]
+    result = ["status", "fixing", "making", "track", "stop", "results", "empty", "video", "files", "object", *looked]
     tracking = ["view", "words", "stride", "window", "lost"]
     at = ["object", "place"]
     on = _Connector(parts)
@@ -179,7 +182,7 @@ def _connect(parts: dict[str, Any], do: Handlers) -> None:
     on("absent.click", do.absent, at, result)
     on("absent_on.click", do.absent_on, at, result)
     on("undo.click", do.undo, at, result)
-    on("gif.click", do.make_gif, [], ["status", "track", "stop", "files"])
+    on("gif.click", do.make_gif, [], ["making", "track", "stop", "files"])
     on("save.click", do.save, [], ["files"])
     if "live" in parts:
         live = ["live", "live_status", "start", "end"]
@@ -209,6 +212,8 @@ class _Connector:
         )  # fmt: skip
         if "loupe" in outputs:
             done.then(None, None, None, js=_READY_TO_DRAW, api_visibility="private")
+        if event == "track.click":
+            done.then(None, None, None, js=_TO_THE_RESULT, api_visibility="private")
 
     def _by_component(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """The same handler, its updates by component, with the signature that Gradio looks at."""

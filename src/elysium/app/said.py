@@ -29,11 +29,8 @@ def progress_html(progress: Progress) -> str:
 
 def _status(text: str, share: float | None) -> str:
     """``share`` is 0..1, None where nobody knows."""
-    value = "" if share is None else f' value="{share:.3f}"'
-    return (
-        f'<div class="status" role="status"><progress max="1"{value} aria-label="progress"></progress>'
-        f"<p>{escape(text)}</p></div>"
-    )
+    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="progress"></progress>'
+    return f'<div class="status" role="status">{bar}<p>{escape(text)}</p></div>'
 
 
 def note_html(text: str, kind: str = "plain") -> str:

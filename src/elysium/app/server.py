@@ -65,8 +65,10 @@ class Server:
         self.port = free_port(self.host, self.port)
         self.root = Path(tempfile.mkdtemp(prefix="elysium-app-")).resolve()  # mode 0700
         try:
-            process = ModelProcess(self.settings)
+            process, gradio = ModelProcess(self.settings), threading.Thread(target=_quiet_gradio, args=(self.root,))
+            gradio.start()  # which takes its time, as the model does
             process.start()
+            gradio.join()
             self.queue = JobQueue(process, self.limits.max_waiting)
             self.visitors = Visitors(self.root, self.limits, left=partial(self.queue.cancel, abandon=True))
             self._launch()
@@ -94,7 +96,6 @@ class Server:
             pass
 
     def _launch(self) -> None:
-        _quiet_gradio(self.root)
         from starlette.middleware import Middleware
 
         from elysium.app import page
