@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1280, 900  # of the browser's window
 MAX_BYTES = 300_000  # of one picture
 CLIP_NAME, CLIP_WH = "pedestrians", (576, 432)
 SECOND_BOX = [526, 133, 570, 237]  # the man at the right border in the first frame
-GIF_WIDTH, GIF_COLORS = 288, 32
+GIF_WIDTH, GIF_COLORS = 288, 64
 QUALITIES = (88, 80, 70, 60)  # of JPEG, the first that is small enough
 
 
@@ -48,7 +48,7 @@ def make_gif(clip: Path, facts: dict[str, Any], path: Path) -> None:
     from elysium.draw import annotate_result
     from elysium.video import open_source
 
-    result = elysium.load("nano").track(clip, facts["expression"], stride=5, search_window=facts["search_window"])
+    result = elysium.load("nano").track(clip, facts["expression"], stride=6, search_window=facts["search_window"])
     size = (GIF_WIDTH, GIF_WIDTH * CLIP_WH[1] // CLIP_WH[0])
     drawn = (Image.fromarray(image).resize(size) for image in annotate_result(open_source(clip), result))
     first, *rest = [image.quantize(GIF_COLORS, dither=Image.Dither.NONE) for image in drawn]
