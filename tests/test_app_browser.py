@@ -65,6 +65,7 @@ def _strange(url: str, own: str) -> bool:
     return not url.startswith((own.rstrip("/"), "data:", "blob:"))
 
 
+@pytest.mark.slow
 def test_upload_a_box_correct_it_and_save(visit):
     visit.upload(CLIP)
     visit.wait_for_clip("pedestrians.mp4 · 576 × 432 pixels · 62 frames · 6.2 s")
@@ -169,28 +170,28 @@ def test_stop_keeps_what_was_done(visit):
     assert visit.page.is_enabled("#track")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("note.mp4", b"this is no video", "is not a video or image"),
-        ("list.mp4", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", "is not a video or image"),
-        ("cut.mp4", CLIP.read_bytes()[:5000], "is not a video"),
-        ("empty.mp4", b"", "is empty"),
-    ],
-)
-def test_a_bad_upload_is_told_and_the_page_goes_on(visit, tmp_path, name, content, told):
-    (tmp_path / name).write_bytes(content)
-    visit.upload(tmp_path / name)
-    visit.page.wait_for_function("(told) => document.querySelector('#facts').innerText.includes(told)", arg=told)
+BAD_UPLOADS = {
+    "note.mp4": (b"this is no video", "'note.mp4' is not a video or image"),
+    "list.mp4": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", "'list.mp4' is not a video or image"),
+    "cut.mp4": (CLIP.read_bytes()[:5000], "'cut.mp4' is not a video"),
+    "empty.mp4": (b"", "'empty.mp4' is empty"),
+}
+
+
+def test_bad_uploads_are_told_and_the_page_goes_on(visit, tmp_path):
+    for name, (content, told) in BAD_UPLOADS.items():
+        (tmp_path / name).write_bytes(content)
+        visit.upload(tmp_path / name)
+        visit.page.wait_for_function("(told) => document.querySelector('#facts').innerText.includes(told)", arg=told)
     visit.sample("street")
 
 
+@pytest.mark.slow
 def test_two_visitors_at_once_see_their_own(server, browser):
     contexts = [browser.new_context() for _ in range(2)]
     first, second = (Visit(context.new_page(), server.url) for context in contexts)
     first.sample("street")
-    second.upload(CLIP)
-    second.wait_for_clip("pedestrians.mp4")
+    second.sample("street")
     first.say("the man")
     second.say("the woman")
     first.track()
@@ -200,7 +201,7 @@ def test_two_visitors_at_once_see_their_own(server, browser):
     first.wait_for_result()
     second.wait_for_result()
     assert [visit.tracks()["tracks"][0]["expression"] for visit in (first, second)] == ["the man", "the woman"]
-    assert len(server.visits()) >= 2
+    assert len(set(server.visits())) >= 2
     for context in contexts:
         context.close()
 
@@ -223,6 +224,7 @@ def test_a_closed_tab_ends_its_job_and_leaves_nothing(server, browser):
     assert not own.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_model_is_told_and_started_again(visit, server):
     visit.sample("street")
     visit.say(WORDS)

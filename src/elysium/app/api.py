@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from elysium.app.handlers import Handlers
+from elysium.app.handlers import Handlers, as_message
 from elysium.app.work import Options, Target
-from elysium.errors import ElysiumError, InputError
+from elysium.errors import InputError
 
 
 def add_api(handlers: Handlers) -> None:
@@ -46,7 +46,7 @@ class _Api:
         request: gr.Request,
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         """Follow boxes and words from a frame on: the tracks as in tracks.json, and all files."""
-        with _refused():
+        with as_message():
             visitor = self.handlers.visitor(request)
             self.desk.take_in(visitor, files or [])
             start = self.desk.show(visitor, frame or 0)
@@ -63,7 +63,7 @@ class _Api:
         self, files: list[str], boxes: list[list[float]], frame: int, request: gr.Request
     ) -> list[str]:
         """What is in each box of a frame, in words."""
-        with _refused():
+        with as_message():
             visitor = self.handlers.visitor(request)
             self.desk.take_in(visitor, files or [])
             texts: list[str] = self.desk.describe(visitor, frame or 0, _list(boxes, "boxes")).result()
@@ -71,7 +71,7 @@ class _Api:
 
     def ask(self, files: list[str], question: str, request: gr.Request) -> dict[str, Any]:
         """An answer about the whole video, and warnings."""
-        with _refused():
+        with as_message():
             visitor = self.handlers.visitor(request)
             self.desk.take_in(visitor, files or [])
             answer, warnings = self.desk.ask(visitor, question or "").result()
@@ -81,7 +81,7 @@ class _Api:
         self, files: list[str], expressions: list[str], frame: int, request: gr.Request
     ) -> list[dict[str, Any]]:
         """Where each expression is in a frame: a box or null, and a score."""
-        with _refused():
+        with as_message():
             visitor = self.handlers.visitor(request)
             self.desk.take_in(visitor, files or [])
             words = [str(text) for text in _list(expressions, "expressions")]
@@ -103,14 +103,3 @@ def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(f"{name} is no list", "Give a list, [] for none.")
     return value
-
-
-class _refused:
-    """Turns an ElysiumError into the error that the client sees."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ElysiumError):
-            raise gr.Error(str(error), print_exception=False) from None

@@ -24,6 +24,7 @@ from elysium.errors import SourceError
 from elysium.files import output_error
 
 _AT_ONCE = threading.BoundedSemaphore(2)  # uploads that are decoded at the same time
+_PATIENCE_S = 20.0  # an upload waits no longer for its turn, since a thread of the server waits with it
 _TICK_S = 0.1
 
 
@@ -51,7 +52,7 @@ def take_in(
     """
     check_files(files, limits)
     check_room(folder.parent, limits)
-    if not _AT_ONCE.acquire(timeout=limits.intake_seconds):
+    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
         raise Turned("Too many uploads are being read just now", "Try again in a minute.")
     try:
         folder.mkdir(mode=0o700)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import gradio as gr
@@ -42,7 +43,7 @@ class Handlers:
 
     def visitor(self, request: gr.Request) -> Visitor:
         """Who asks. A request without a session is a visitor of its own."""
-        with _told():
+        with as_message():
             return self.visitors.get(request.session_hash or secrets.token_hex(16))
 
     # Step 1
@@ -91,7 +92,7 @@ class Handlers:
     def scrub(self, boxes: list[list[float]], frame: int, request: gr.Request) -> Updates:
         """Another frame is to be seen; what was drawn on this one is kept."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             clip = self.desk.clip(visitor)
             self.desk.draw(visitor, visitor.shown, boxes)
             index = self.desk.show(visitor, frame)
@@ -100,7 +101,7 @@ class Handlers:
     def describe(self, boxes: list[list[float]], request: gr.Request) -> Iterator[Updates]:
         """What is in the boxes on the frame in view?"""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             job = self.desk.describe(visitor, visitor.shown, boxes)
             yield from self._waited(job, "answers")
             texts = job.result()
@@ -109,7 +110,7 @@ class Handlers:
     def ask(self, question: str, request: gr.Request) -> Iterator[Updates]:
         """A question about the whole clip."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             job = self.desk.ask(visitor, question)
             yield from self._waited(job, "answers")
             answer, warnings = job.result()
@@ -208,13 +209,13 @@ class Handlers:
     def look(self, track_id: int, frame: int, request: gr.Request) -> Updates:
         """Another object or frame is to be looked at."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             return self._looked_at(visitor, self.desk.version(visitor), _number(track_id), int(frame))
 
     def redraw(self, boxes: list[list[float]], track_id: int, frame: int, request: gr.Request) -> Iterator[Updates]:
         """The object is where its box has been drawn: track on from there."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             if not boxes:
                 raise InputError("There is no box on this frame", "Draw one, or mark the object absent.")
         yield from self._correct(visitor, track_id, frame, boxes[-1])
@@ -242,13 +243,13 @@ class Handlers:
     def undo(self, track_id: int, frame: int, request: gr.Request) -> Updates:
         """Back to before the last correction."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             return self._result(visitor, self.desk.undo(visitor), _number(track_id), int(frame))
 
     def save(self, request: gr.Request) -> Updates:
         """The result as records with their images."""
         visitor = self.visitor(request)
-        with _told():
+        with as_message():
             path = self.desk.save_labels(visitor)
             files = [*self.desk.version(visitor).outcome.files.values(), path]
         return {"files": [str(file) for file in files]}
@@ -303,12 +304,10 @@ def _idle() -> Updates:
     return {"track": gr.update(interactive=True), "stop": gr.update(interactive=False)}
 
 
-class _told:
-    """Turns an ElysiumError into a message on the page."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ElysiumError):
-            raise gr.Error(str(error), title="Not done", print_exception=False) from None
+@contextmanager
+def as_message() -> Iterator[None]:
+    """Turns an ElysiumError into what Gradio shows on the page, or gives to a client."""
+    try:
+        yield
+    except ElysiumError as error:
+        raise gr.Error(str(error), title="Not done", print_exception=False) from None

@@ -97,8 +97,9 @@ def _what(parts: dict[str, Any]) -> None:
     parts["frame"] = gr.Slider(0, 1, value=0, step=1, label="Frame in view (a box counts from this frame on)",
                                elem_id="frame")  # fmt: skip
     parts["words"] = gr.Textbox(
-        label="Words, one object a line", placeholder="the person at the bottom", lines=1, max_lines=4, elem_id="words"
-    )
+        label="Words, one object a line (Shift+Enter)", placeholder="the person at the bottom", lines=1, max_lines=4,
+        elem_id="words",
+    )  # fmt: skip
     with gr.Accordion("Options", open=False):
         parts["stride"] = gr.Slider(1, 10, value=1, step=1, label="Look at every Nth frame")
         parts["window"] = gr.Dropdown(list(WINDOWS), value=next(iter(WINDOWS)), label="The model looks")
@@ -212,7 +213,7 @@ class _Connector:
         )  # fmt: skip
         if "loupe" in outputs:
             done.then(None, None, None, js=_READY_TO_DRAW, api_visibility="private")
-        if event == "track.click":
+        if event in ("track.click", "words.submit"):
             done.then(None, None, None, js=_TO_THE_RESULT, api_visibility="private")
 
     def _by_component(self, handler: Callable[..., Any]) -> Callable[..., Any]:
