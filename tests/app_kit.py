@@ -31,7 +31,7 @@ def browser_path() -> str | None:
 
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[AppServer]:
-    """`elysium app` as a process of its own, its files under ``folder``; ended as by Ctrl-C."""
+    """`elysium app` as a process of its own, its files under ``folder``; ended as by Ctrl-C, which leaves nothing."""
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     log = (folder / "server.log").open("w+")
     process = subprocess.Popen(
@@ -53,6 +53,8 @@ def served(folder: Path, *options: str) -> Iterator[AppServer]:
             process.kill()
             process.wait()
         log.close()
+    assert process.returncode == 130  # as interrupted
+    assert not list(folder.glob("elysium-app-*"))
 
 
 class AppServer:
@@ -60,6 +62,10 @@ class AppServer:
 
     def __init__(self, process: subprocess.Popen[str], url: str, folder: Path) -> None:
         self.process, self.url, self.folder = process, url, folder
+
+    def log(self) -> str:
+        """What it has said on stderr."""
+        return (self.folder / "server.log").read_text()
 
     def visits(self) -> list[Path]:
         """The folders of the visitors who are here."""

@@ -279,6 +279,11 @@ def test_the_interface_for_programs(server, tmp_path):
         client.predict(video, [], [], 0, 1, api_name="/track")
 
 
+def test_nothing_of_this_looked_like_a_bug_to_the_server(server):
+    """After all tests above, among them broken uploads, closed tabs and a killed process."""
+    assert "Traceback" not in server.log()
+
+
 def test_no_file_of_the_server_and_no_address_is_taken_for_an_upload(server):
     import httpx
 

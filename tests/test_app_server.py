@@ -67,6 +67,7 @@ def test_bad_options_are_one_sentence(installed, capsys, arguments, told):
     assert told in err and err.startswith("error: ") and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_exist_is_told_and_no_folder_is_left(installed, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["app", "--port", "0", "--model", str(tmp_path / "nosuch")]) == 2

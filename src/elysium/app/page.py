@@ -16,6 +16,7 @@ from elysium.app.timeline import JAVASCRIPT
 from elysium.app.view import frame_view
 
 CSS = Path(__file__).with_name("page.css")
+MAX_BUTTONS = 6  # more samples than these are a list to choose from
 _LEGEND = (
     '<div class="legend">Band: full colour tracked, pale carried over, grey absent. Line: score. '
     "Click anywhere, or reach a point with Tab and press Enter, to open that frame below.</div>"
@@ -84,10 +85,11 @@ def _choose(parts: dict[str, Any], samples: list[str]) -> None:
         label="Video or images", file_count="multiple", type="filepath", height=124, elem_id="upload",
         file_types=["video", "image"],
     )  # fmt: skip
-    if samples:
+    if len(samples) > MAX_BUTTONS:
+        parts["sample"] = gr.Dropdown(samples, value=None, label="Sample", elem_id="sample")
+    elif samples:
         with gr.Row():
-            parts["samples"] = [gr.Button(f"Sample: {name}", size="sm", min_width=80) for name in samples[:6]]
-            parts["sample_names"] = samples[:6]
+            parts["samples"] = {name: gr.Button(f"Sample: {name}", size="sm", min_width=80) for name in samples}
     parts["facts"] = gr.HTML(elem_id="facts")
 
 
@@ -167,8 +169,10 @@ def _connect(parts: dict[str, Any], do: Handlers) -> None:
     at = ["object", "place"]
     on = _Connector(parts)
     on("upload.upload", do.upload, ["upload"], begun)
-    for button, name in zip(parts.get("samples", []), parts.get("sample_names", []), strict=True):
+    for name, button in parts.get("samples", {}).items():
         on(button.click, _with_name(do.sample, name), [], begun)
+    if "sample" in parts:
+        on("sample.input", do.sample, ["sample"], begun)
     on("frame.input", do.scrub, ["view", "frame"], ["view"], trigger_mode="always_last")
     on("describe.click", do.describe, ["view"], ["answers"])
     on("ask.click", do.ask, ["question"], ["answers"])
