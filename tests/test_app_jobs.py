@@ -24,7 +24,7 @@ def process(monkeypatch):
 
 @pytest.fixture
 def queue(process):
-    made = JobQueue(process, max_waiting=2)
+    made = JobQueue(process, max_waiting=2, job_seconds=60)
     yield made
     made.close()
 
@@ -72,6 +72,12 @@ def test_a_cancel_reaches_the_process(queue, abandon, value):
     assert queue.cancel("a", abandon=abandon) is True
     assert job.result() == value
     assert queue.cancel("a") is False
+
+
+def test_a_job_that_takes_too_long_is_cancelled(process):
+    queue = JobQueue(process, max_waiting=2, job_seconds=0.1)
+    assert queue.submit("a", "slow").result() == "kept"
+    queue.close()
 
 
 def test_who_does_not_hear_a_cancel_is_ended_and_started_again(queue, process, monkeypatch):
@@ -123,7 +129,7 @@ def test_a_model_that_cannot_be_loaded_is_told_at_the_start(monkeypatch, model, 
 
 
 def test_closing_ends_every_job(process):
-    queue = JobQueue(process, max_waiting=2)
+    queue = JobQueue(process, max_waiting=2, job_seconds=60)
     first = running(queue.submit("a", "slow"))
     second = queue.submit("b", "double", number=1)
     queue.close()

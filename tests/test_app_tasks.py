@@ -259,6 +259,6 @@ def test_everything_from_outside_is_escaped(clip):
     track = made_track("tt", expression="<script>")
     outcome = Outcome(replace(made_result(track), warnings=("<img>",)), {}, 2.0, stopped=True)
     named = said.clip_html(replace(clip, name="<b>.mp4"))
-    for html in (said.outcome_html(outcome), named, said.note_html("<i>", "bad")):
+    for html in (said.outcome_html(outcome), named, said.note_html("<i>", "bad"), said.facts_html("<i>")):
         assert not re.search("<script>|<img>|<b>|<i>", html)
     assert "Stopped. What was done by then is kept: 2 frames in 2.0 s (1.0 frames/s)" in said.outcome_html(outcome)

@@ -199,7 +199,7 @@ class Handlers:
             "timeline": timeline.timeline_svg(result, index),
             "place": gr.update(value=index, maximum=max(1, len(clip) - 1), visible=len(clip) > 1),
             "loupe": gr.update(value=seen, visible=True),
-            "state": f'<div class="facts">{text}</div>',
+            "state": said.facts_html(text),
         }
 
     def open_frame(self, track_id: int, event: gr.SelectData, request: gr.Request) -> Updates:

@@ -157,14 +157,17 @@ class ModelProcess:
                 "The process that loads the model ended before it was ready", "Perhaps the memory did not suffice."
             )
 
-    def run(self, job: Job) -> None:
-        """Have the job done and write down how it ends."""
+    def run(self, job: Job, seconds: float) -> None:
+        """Have the job done and write down how it ends; after so many seconds it is cancelled."""
         self.start()
+        ends_s = time.monotonic() + seconds
         assert self._pipe is not None
         try:
             self._pipe.send((worker.DO, job.task, job.arguments))
             asked = False
             while not job.over:
+                if job.cancel_asked_s is None and time.monotonic() > ends_s:
+                    job.set(cancel_asked_s=time.monotonic())
                 if job.cancel_asked_s is not None and not asked:
                     self._pipe.send((worker.ABANDON if job.abandoned else worker.CANCEL, "", {}))
                     asked = True
@@ -202,10 +205,11 @@ class JobQueue:
     Args:
         process: has the model.
         max_waiting: more are turned away.
+        job_seconds: a job that takes longer is cancelled.
     """
 
-    def __init__(self, process: ModelProcess, max_waiting: int) -> None:
-        self.process, self.max_waiting = process, max_waiting
+    def __init__(self, process: ModelProcess, max_waiting: int, job_seconds: float) -> None:
+        self.process, self.max_waiting, self.job_seconds = process, max_waiting, job_seconds
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._numbers = itertools.count(1)
@@ -281,7 +285,7 @@ class JobQueue:
                 job.set(state="running", progress=Progress(stage="starting"))
                 self._tell_places()
             try:
-                self.process.run(job)
+                self.process.run(job, self.job_seconds)
             except ElysiumError as error:  # the model could not be loaded again
                 job.set(state="failed", error=error)
             except Exception as error:  # a bug must not take the queue with it

@@ -35,6 +35,7 @@ class Limits:
         intake_seconds, intake_bytes: time and memory of the process that decodes an upload.
         max_objects: followed at once. max_text: characters of an expression or a question.
         max_waiting: jobs that wait for the model; more are turned away.
+        job_seconds: a job that takes longer is stopped as if its visitor had done so.
         max_visitors: people at once. min_free_bytes: of the disk; no more uploads are taken where less is left.
         idle_seconds: a visitor who has done nothing for so long is forgotten, with all files.
         live_seconds: longest live view in one go.
@@ -51,6 +52,7 @@ class Limits:
     max_objects: int = 8
     max_text: int = 300
     max_waiting: int = 8
+    job_seconds: float = 1800.0
     max_visitors: int = 100
     min_free_bytes: int = 2**30
     idle_seconds: float = 3600.0

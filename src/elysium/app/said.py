@@ -82,7 +82,12 @@ def clip_html(clip: Clip) -> str:
     width, height = clip.resolution_wh
     length = f"{len(clip)} frames · {len(clip) / clip.fps:.1f} s" if len(clip) > 1 else "1 image"
     text = f"{clip.name} · {width} × {height} pixels · {length}"
-    return f'<div class="facts">{escape(text)}</div>' + warnings_html(clip.warnings)
+    return facts_html(text) + warnings_html(clip.warnings)
+
+
+def facts_html(text: str) -> str:
+    """A line in small print."""
+    return f'<div class="facts">{escape(text)}</div>'
 
 
 def frame_label(clip: Clip, index: int) -> str:

@@ -69,7 +69,7 @@ class Server:
             gradio.start()  # which takes its time, as the model does
             process.start()
             gradio.join()
-            self.queue = JobQueue(process, self.limits.max_waiting)
+            self.queue = JobQueue(process, self.limits.max_waiting, self.limits.job_seconds)
             self.visitors = Visitors(self.root, self.limits, left=partial(self.queue.cancel, abandon=True))
             self._launch()
         except BaseException:
