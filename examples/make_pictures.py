@@ -65,7 +65,7 @@ def make_views(clip: Path, facts: dict[str, Any], out: Path, browser: str) -> No
 
     served = Server(ModelSettings(), port=0, samples={CLIP_NAME: clip}, stream=str(clip))
     with served as server, sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
         page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(180_000)
         page.goto(server.url)

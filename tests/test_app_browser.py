@@ -45,7 +45,8 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]  # as root, and in a container
+        chromium = playwright.chromium.launch(executable_path=browser_path(), args=options)
         yield chromium
         chromium.close()
 

@@ -83,6 +83,25 @@ def test_a_container_that_is_not_on_the_list_is_not_tried(tmp_path):
         read_here([tmp_path / "a.flv"], tmp_path / "clip")
 
 
+def test_a_visitor_is_told_names_and_no_paths_of_the_server(tmp_path):
+    files = [picture(tmp_path / "a.png"), picture(tmp_path / "b.png", (32, 32))]
+    with pytest.raises(SourceError, match=r"^'b\.png' is 32x32 pixels, but the first image, 'a\.png', is 64x48"):
+        confine.take_in(files, tmp_path / "clip", "2 images", LIMITS)
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        stream.layout = "mono"
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 8000
+        container.mux([*stream.encode(sound), *stream.encode(None)])
+    with pytest.raises(SourceError, match="it has sound but no pictures"):
+        read_here([tmp_path / "a.mp4"], tmp_path / "clip")
+
+
 def test_several_files_must_be_images(tmp_path):
     with pytest.raises(InputError, match="2 files, not all of them images"):
         read_here([CLIP, picture(tmp_path / "a.png")], tmp_path / "clip")

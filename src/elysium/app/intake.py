@@ -11,11 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elysium.app.limits import CODECS, CONTAINERS, IMAGES, Limits, check_size, check_video
+from elysium.app.limits import CONTAINERS, IMAGES, Limits, check_size, check_video
 from elysium.errors import ElysiumError, InputError, SourceError
 
 JPEG_QUALITY = 92
@@ -29,13 +30,21 @@ def main() -> int:
     limits = Limits(**order["limits"])
     if order.get("confine", True):
         confine_self(limits)
+    files = [Path(path) for path in order["files"]]
     try:
-        _tell(clip=take_in([Path(path) for path in order["files"]], Path(order["folder"]), order["name"], limits))
+        _tell(clip=take_in(files, Path(order["folder"]), order["name"], limits))
     except ElysiumError as error:
-        _tell(error=[error.message, error.remedy])
+        _tell(error=[_named(error.message, files), _named(error.remedy, files)])
     except (MemoryError, ImportError):  # a library that finds no room is an ImportError
         _tell(error=[f"{order['name']!r} needs more memory than an upload may take", "Make its frames smaller."])
     return 0
+
+
+def _named(text: str, files: list[Path]) -> str:
+    """A sentence with the names of files instead of their paths, which are no visitor's business."""
+    for path in files:
+        text = text.replace(str(path), path.name)
+    return text
 
 
 def _tell(**line: Any) -> None:
@@ -133,7 +142,7 @@ def _probe(path: Path, name: str, limits: Limits) -> None:
 
     Only the containers of the list may be tried: others would open files and addresses that an upload names.
     """
-    for container, stream in _opened(path, name):
+    with _opened(path, name) as (container, stream):
         context = stream.codec_context
         seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
         if seconds is None and container.duration is not None:
@@ -144,21 +153,21 @@ def _probe(path: Path, name: str, limits: Limits) -> None:
         check_video(container.format.name, codec, (context.width, context.height), seconds, frames, limits)
 
 
+@contextmanager
 def _opened(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, once."""
+    """The container and the stream that will be read. Raises SourceError."""
     import av
+
+    from elysium.readers.videos import Unreadable, video_stream
 
     if not path.stat().st_size:
         raise SourceError(f"{name!r} is empty", "Upload it again.")
     safe = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
         with av.open(os.path.abspath(path), container_options=safe, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise SourceError(f"{name!r} has no pictures in it", "Choose a video.")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise InputError(f"The codec of {name!r} is not known here", f"Known are {', '.join(CODECS)}.")
-            yield container, stream
+            yield container, video_stream(container)
+    except Unreadable as reason:
+        raise SourceError(f"{name!r} is not a video that can be read: {reason}", "Convert it to MP4 first.") from reason
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
             f"{name!r} is not a video or image that can be read", "Try to play it, or convert it to MP4 first."
