@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from elysium.cli import app as web_app
 from elysium.cli import (
     ask,
     compare,
@@ -51,6 +52,7 @@ app.command("stream")(stream.stream)
 app.command("ground")(ground.ground)
 app.command("ask")(ask.ask)
 app.command("describe")(describe.describe)
+app.command("app")(web_app.app)
 app.command("demo")(demo.demo)
 app.command("eval")(eval.evaluate)
 app.command("score")(score.score)
