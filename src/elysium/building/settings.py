@@ -21,6 +21,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ClipSettings(_Strict):
+    """Which frames of a video are looked at: at most ``fps`` a second (all, if it has fewer, or with null), and at most
+    ``max_frames``, from its start or that of its part."""
+
+    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 25.0
+    max_frames: int | None = Field(500, ge=1)
+
+
 class NounsSettings(_Strict):
     """Which phrases of a caption are looked for.
 
@@ -148,10 +156,39 @@ class FilterSettings(_Strict):
     duplicate: DuplicateRule = DuplicateRule()
 
 
+class RecordSettings(_Strict):
+    """What records say of where they come from: ``source`` names the data set."""
+
+    source: str = Field("built", min_length=1)
+
+
+class StagePlace(_Strict):
+    """Where a stage runs on Ray, apart from the others: ``workers`` processes with ``num_gpus`` each (0.5: two share
+    one)."""
+
+    workers: int = Field(1, ge=1)
+    num_gpus: float = Field(0.0, ge=0)
+
+
+class RunningSettings(_Strict):
+    """How the work is shared out; nothing of it changes a record.
+
+    ``workers``: processes for the stages that have no place of their own. ``grounding``, ``following``: places of these
+    stages, for models on GPUs; null: with the others.
+    """
+
+    workers: int = Field(1, ge=0)
+    grounding: StagePlace | None = None
+    following: StagePlace | None = None
+
+
 class BuildSettings(_Strict):
     """All stages of `elysium build`."""
 
+    clip: ClipSettings = ClipSettings()
     nouns: NounsSettings = NounsSettings()
     grounding: GroundingSettings = GroundingSettings()
     following: FollowingSettings = FollowingSettings()
     filters: FilterSettings = FilterSettings()
+    records: RecordSettings = RecordSettings()
+    running: RunningSettings = RunningSettings()

@@ -1,0 +1,296 @@
+"""From captions and videos to records: every stage for one video, and that for a list of videos.
+
+    open -> nouns -> grounding -> following -> filters -> records
+
+One function does it, `build_video`; a plain loop calls it, or Ray Data carries it, with some stages in processes of their
+own if the settings say so (models on GPUs). Going on with a run that was stopped is ours, not Ray's: what came of each
+video is a file, and videos that have one are skipped. What comes out does not depend on who did it, or in which order.
+
+Knows the order of the stages, and what becomes of a video that one of them fails on. Does not know: how any stage works.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from elysium.building import following, grounding
+from elysium.building.captions import CaptionedVideo, find_video
+from elysium.building.clips import VideoClip
+from elysium.building.filters import apply_rules
+from elysium.building.plugins import Stages
+from elysium.building.results import ClipFacts, Loss, VideoResult
+from elysium.building.settings import BuildSettings
+from elysium.building.shots import longest_shot
+from elysium.building.stages import Grounded, Phrase, Trajectory
+from elysium.building.store import Failure, Store, digest_of
+from elysium.cluster import Crew, carried, cluster
+from elysium.errors import ElysiumError, OutputError
+
+MOST_TRIES = 2  # of a video whose process ends without a word
+
+Report = Callable[[int], None]
+
+
+@dataclass
+class Work:
+    """A video on its way through the stages. Picklable, and small: no pixels."""
+
+    result: VideoResult
+    video: Path
+    clip: VideoClip | None = None
+    phrases: list[Phrase] = field(default_factory=list)
+    grounded: list[Grounded] = field(default_factory=list)
+    trajectories: list[Trajectory] = field(default_factory=list)
+
+    def open_clip(self) -> VideoClip:
+        """The clip, which is there from the stage "open" on, where there is something to look for."""
+        if self.clip is None:
+            raise RuntimeError("the clip is opened by an earlier stage")
+        return self.clip
+
+
+Stage = Callable[[Work, Stages, BuildSettings], None]
+
+
+def _nouns(work: Work, stages: Stages, settings: BuildSettings) -> None:
+    """What is to be looked for: the phrases of the caption, or the expressions as they are."""
+    captioned, result = work.result.captioned, work.result
+    if captioned.expressions:
+        work.phrases = [stages.nouns.phrase_of(text) for text in captioned.expressions]
+    else:
+        work.phrases, dropped = stages.nouns.phrases(captioned.caption)
+        if not work.phrases and len(dropped) == 1 and dropped[0].what == captioned.caption:
+            result.set_aside = dropped[0]
+            return
+        result.losses += [Loss("nouns", one) for one in dropped]
+    result.phrases = len(work.phrases)
+
+
+def _open(work: Work, stages: Stages, settings: BuildSettings) -> None:
+    """The frames, without those behind a cut if the settings say so."""
+    if not work.phrases:
+        return
+    captioned, wanted = work.result.captioned, settings.clip
+    clip = VideoClip.open(
+        work.video, start_s=captioned.start_s, end_s=captioned.end_s, fps=wanted.fps, max_frames=wanted.max_frames
+    )
+    if settings.filters.shots.enabled and settings.filters.shots.action == "trim":
+        clip = clip.part(*longest_shot(clip, settings.filters.shots))
+    work.clip, work.result.clip = clip, ClipFacts.of(clip)
+
+
+def _grounding(work: Work, stages: Stages, settings: BuildSettings) -> None:
+    if work.phrases:
+        work.grounded, dropped = grounding.ground(work.open_clip(), work.phrases, stages.grounder, settings.grounding)
+        work.result.losses += [Loss("grounding", one) for one in dropped]
+    work.result.grounded = len(work.grounded)
+
+
+def _following(work: Work, stages: Stages, settings: BuildSettings) -> None:
+    if work.grounded:
+        work.trajectories = following.follow(work.open_clip(), work.grounded, stages.follower)
+    work.result.followed = len(work.trajectories)
+
+
+def _filters(work: Work, stages: Stages, settings: BuildSettings) -> None:
+    if work.trajectories:
+        kept, dropped = apply_rules(work.open_clip(), work.trajectories, settings.filters)
+        work.result.kept = kept
+        work.result.losses += [Loss("filters", reason, trajectory) for trajectory, reason in dropped]
+
+
+STAGES: dict[str, Stage] = {
+    "nouns": _nouns, "open": _open, "grounding": _grounding, "following": _following, "filters": _filters,
+}  # fmt: skip
+RECORDS = "records"  # the last one: frames and result are written
+
+
+def build_video(
+    captioned: CaptionedVideo, stages: Stages, settings: BuildSettings, videos: Path, store: Store, digest: str = "",
+) -> VideoResult:  # fmt: skip
+    """All stages for one video: what is kept of its caption is written below the output, with its frames.
+
+    Raises:
+        SourceError: the video is not there, leads out of ``videos`` or cannot be decoded. OutputError: the output cannot
+        be written. Others as plug-ins raise them.
+    """
+    work = Work(VideoResult(captioned), find_video(videos, captioned.video))
+    for name in STAGES:
+        run_stage(name, work, stages, settings)
+    return finish(work, store, digest)
+
+
+def run_stage(name: str, work: Work, stages: Stages, settings: BuildSettings) -> None:
+    """One stage; what it adds is in ``work``, and how long it took in its result."""
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    STAGES[name](work, stages, settings)
+    _took(work.result, name, cpu_s, wall_s)
+
+
+def finish(work: Work, store: Store, digest: str) -> VideoResult:
+    """Write frames and result. Raises OutputError, SourceError."""
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    if work.result.kept and work.clip is not None:
+        store.write_frames(work.result, work.clip)
+    _took(work.result, RECORDS, cpu_s, wall_s)
+    store.save(work.result, digest)
+    return work.result
+
+
+def _took(result: VideoResult, stage: str, cpu_s: float, wall_s: float) -> None:
+    result.cpu_s[stage] = time.process_time() - cpu_s
+    result.wall_s[stage] = time.perf_counter() - wall_s
+
+
+# --- A list of videos ---
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every process has to know. ``about`` goes into each digest: whatever else changes what comes out."""
+
+    settings: BuildSettings
+    videos: Path
+    store: Store
+    about: Any = None
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def digest(self, captioned: CaptionedVideo) -> str:
+        """Says whether a result is still what would be made. Raises SourceError as `find_video`."""
+        settings = self.settings.model_dump(mode="json", exclude={"running"})
+        return digest_of(captioned, find_video(self.videos, captioned.video), [settings, self.about])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video between two processes: ``work`` is a pickled `Work`, b"" at the start; with an error it is over.
+
+    ``fatal``: the error is not of this video alone.
+    """
+
+    captioned: CaptionedVideo
+    work: bytes = b""
+    error: str = ""
+    fatal: bool = False
+
+
+def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Task:
+    """The stages ``names`` for one video. Whatever an exception says is in the task that comes back.
+
+    A video that ended the process `MOST_TRIES` times is not tried again.
+    """
+    captioned, store = task.captioned, plan.store
+    if task.error:
+        return task
+    tries, stage = store.begun(captioned.id, plan.run)
+    if tries >= MOST_TRIES:
+        store.end(captioned.id)
+        return Task(captioned, error=f"{stage}: the process that worked on it ended without a word, {tries} times")
+    try:
+        work = pickle.loads(task.work) if task.work else _begun(captioned, plan)
+        for stage in names:
+            store.begin(captioned.id, plan.run, tries + 1, stage)
+            if stage == RECORDS:
+                finish(work, store, plan.digest(captioned))
+            else:
+                run_stage(stage, work, stages, plan.settings)
+        if work.clip is not None:
+            work.clip.close()
+        store.end(captioned.id)
+    except OutputError as error:
+        return Task(captioned, error=str(error), fatal=True)
+    except ElysiumError as error:
+        store.end(captioned.id)
+        return Task(captioned, error=str(error))
+    except Exception as error:
+        store.end(captioned.id)
+        return Task(captioned, error=f"{stage}: {type(error).__name__}: {error}")
+    return Task(captioned, b"" if RECORDS in names else pickle.dumps(work))
+
+
+def _begun(captioned: CaptionedVideo, plan: Plan) -> Work:
+    return Work(VideoResult(captioned), find_video(plan.videos, captioned.video))
+
+
+def crews(plan: Plan, workers: int) -> list[Crew]:
+    """Who does which stages: neighbours that have no place of their own together."""
+    running = plan.settings.running
+    places = {"grounding": running.grounding, "following": running.following}
+    teams: list[tuple[list[str], Any]] = []
+    for name in (*STAGES, RECORDS):
+        place = places.get(name)
+        if teams and place is None and teams[-1][1] is None:
+            teams[-1][0].append(name)
+        else:
+            teams.append(([name], place))
+    return [
+        Crew(partial(_worker, plan, names), *((workers, 0.0) if place is None else (place.workers, place.num_gpus)))
+        for names, place in teams
+    ]
+
+
+def _worker(plan: Plan, names: Sequence[str]) -> Callable[[Task], Task]:
+    return partial(advance, plan=plan, stages=Stages(plan.settings), names=names)
+
+
+def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str | None) -> Iterator[Task]:
+    """Each video when it is over, in whatever order: in a plain loop without ``workers``, else by Ray, started here or
+    at the address ``ray``."""
+    tasks = [Task(item) for item in items]
+    if not workers:
+        yield from map(_worker(plan, (*STAGES, RECORDS)), tasks)
+        return
+    teams = crews(plan, workers)
+    with cluster(sum(crew.workers for crew in teams), ray):
+        yield from carried(teams, tasks)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a run did: videos by what became of them, and the failures in the order of the captions."""
+
+    built: int
+    skipped: int
+    redone: int
+    failures: list[Failure]
+
+
+def build(
+    items: Sequence[CaptionedVideo], plan: Plan, workers: int, ray: str | None = None, report: Report | None = None,
+    on_failure: Callable[[Failure], None] = lambda _: None,
+) -> Built:  # fmt: skip
+    """Build all videos that are not done. The files for readers are not written here.
+
+    Raises OutputError when the output cannot be written; what was done until then stays.
+    """
+    waiting, failures, redone = [], {}, 0  # type: list[CaptionedVideo], dict[str, Failure], int
+    for item in items:
+        try:
+            wanted = plan.digest(item)
+        except ElysiumError as error:
+            failures[item.id] = Failure(item.id, item.video, str(error))
+            continue
+        there = plan.store.digest(item.id)
+        redone += there is not None and there != wanted
+        if there != wanted:
+            waiting.append(item)
+    skipped = len(items) - len(waiting) - len(failures)
+    for failure in failures.values():
+        on_failure(failure)
+    for count, task in enumerate(advanced(plan, waiting, workers, ray) if waiting else (), start=1):
+        if task.fatal:
+            raise OutputError(task.error)
+        if task.error:
+            failures[task.captioned.id] = Failure(task.captioned.id, task.captioned.video, task.error)
+            on_failure(failures[task.captioned.id])
+        if report is not None:
+            report(skipped + count)
+    told = [failures[item.id] for item in items if item.id in failures]
+    return Built(len(items) - skipped - len(told), skipped, redone, told)

@@ -1,0 +1,99 @@
+"""Ray, started here or found on a cluster, and a function carried over a list by it.
+
+Knows Ray, which is imported when it is needed. Knows nothing of what is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from elysium.errors import ElysiumError, InputError
+
+OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here: descriptions of work pass through it, no pixels
+_REMEDY = 'Install elysium with its extra: pip install "elysium-video[build]"'
+_MOST_BLOCKS = 2000  # pieces that a list is cut into: Ray keeps something of each
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A step, and who does it.
+
+    Args:
+        make: called once in each process, gives the function that is called for each item.
+        workers: so many processes. num_gpus: that each of them holds, a share of one among them.
+    """
+
+    make: Callable[[], Callable[[Any], Any]]
+    workers: int = 1
+    num_gpus: float = 0.0
+
+
+@contextmanager
+def cluster(processes: int, address: str | None = None) -> Iterator[None]:
+    """Ray for as long as the block lasts: started here with room for so many ``processes``, or that at ``address``.
+
+    One that runs already in this process is used as it is, and left running. Raises InputError without Ray,
+    ElysiumError if it cannot be started or reached.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what a later Ray does; this one warns of it
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Sharing the work out needs the package ray, which is not installed", _REMEDY) from error
+    if ray.is_initialized():
+        yield
+        return
+    here = {"num_cpus": processes, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    place = here if address is None else {"address": address}
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **place)
+    except Exception as error:  # Ray raises what it likes
+        where = "start" if address is None else f"reach at {address!r}"
+        raise ElysiumError(f"Ray is impossible to {where}: {error}", "Check the address, or leave it out.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
+    """What comes of each item after all ``crews``, one behind the other, as it is done, in whatever order.
+
+    Ray Data streams the items through; memory holds a few of them. Functions, items and answers must be picklable. A
+    process that ends is replaced, and what it was doing is done again: a function that may end its process must see
+    to it that this stops. To be called inside of `cluster`.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    blocks = min(len(items), _MOST_BLOCKS)
+    data = ray.data.from_items([{"value": item} for item in items], override_num_blocks=blocks)
+    for crew in crews:
+        pool = ActorPoolStrategy(size=crew.workers, max_tasks_in_flight_per_actor=2)
+        data = data.map(_Worker, fn_constructor_args=(crew.make,), compute=pool, num_cpus=1, num_gpus=crew.num_gpus)
+    for row in data.iter_rows():
+        yield row["value"]
+
+
+class _Worker:
+    """What Ray makes in each process."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        with suppress(ImportError):  # OpenCV's threads would fight those of the other processes
+            import cv2
+
+            cv2.setNumThreads(0)
+        self._function = make()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"value": self._function(row["value"])}
