@@ -25,6 +25,7 @@ LAYERS = {
     "elysium.processes": 0,
     "elysium.language": 1,
     "elysium.live": 1,
+    "elysium.opencv": 1,
     "elysium.readers": 1,
     "elysium.sampling": 1,
     "elysium.video": 1,

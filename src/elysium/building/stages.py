@@ -60,12 +60,14 @@ class Grounded:
         start_xyxy: (4,) pixels, in frame 0 of the clip.
         score: the grounder's, of the start.
         witnesses: by number of a frame of the clip (its middle, its last), (4,) pixels: what the grounder says there.
+        others: in the same frames, (K, 4) pixels: what else it may be there, where there are several candidates.
     """
 
     phrase: Phrase
     start_xyxy: FloatArray
     score: float
     witnesses: dict[int, FloatArray] = field(default_factory=dict)
+    others: dict[int, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class Nouns(Protocol):
     name: str
 
     def phrases(self, caption: str) -> tuple[list[Phrase], list[Dropped]]: ...
+
+    def phrase_of(self, expression: str) -> Phrase:
+        """An expression that stands in place of a caption: nothing is dropped. Raises InputError if it is empty."""
 
 
 @runtime_checkable
