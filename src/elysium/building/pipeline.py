@@ -33,6 +33,7 @@ from elysium.building.store import Failure, Store, digest_of
 from elysium.cluster import Crew, carried, cluster
 from elysium.errors import ElysiumError, OutputError
 
+LAST = "records"
 MOST_TRIES = 2  # of a video whose process ends without a word
 
 Report = Callable[[int], None]
@@ -56,102 +57,6 @@ class Work:
         return self.clip
 
 
-Stage = Callable[[Work, Stages, BuildSettings], None]
-
-
-def _nouns(work: Work, stages: Stages, settings: BuildSettings) -> None:
-    """What is to be looked for: the phrases of the caption, or the expressions as they are."""
-    captioned, result = work.result.captioned, work.result
-    if captioned.expressions:
-        work.phrases = [stages.nouns.phrase_of(text) for text in captioned.expressions]
-    else:
-        work.phrases, dropped = stages.nouns.phrases(captioned.caption)
-        if not work.phrases and len(dropped) == 1 and dropped[0].what == captioned.caption:
-            result.set_aside = dropped[0]
-            return
-        result.losses += [Loss("nouns", one) for one in dropped]
-    result.phrases = len(work.phrases)
-
-
-def _open(work: Work, stages: Stages, settings: BuildSettings) -> None:
-    """The frames, without those behind a cut if the settings say so."""
-    if not work.phrases:
-        return
-    captioned, wanted = work.result.captioned, settings.clip
-    clip = VideoClip.open(
-        work.video, start_s=captioned.start_s, end_s=captioned.end_s, fps=wanted.fps, max_frames=wanted.max_frames
-    )
-    if settings.filters.shots.enabled and settings.filters.shots.action == "trim":
-        clip = clip.part(*longest_shot(clip, settings.filters.shots))
-    work.clip, work.result.clip = clip, ClipFacts.of(clip)
-
-
-def _grounding(work: Work, stages: Stages, settings: BuildSettings) -> None:
-    if work.phrases:
-        work.grounded, dropped = grounding.ground(work.open_clip(), work.phrases, stages.grounder, settings.grounding)
-        work.result.losses += [Loss("grounding", one) for one in dropped]
-    work.result.grounded = len(work.grounded)
-
-
-def _following(work: Work, stages: Stages, settings: BuildSettings) -> None:
-    if work.grounded:
-        work.trajectories = following.follow(work.open_clip(), work.grounded, stages.follower)
-    work.result.followed = len(work.trajectories)
-
-
-def _filters(work: Work, stages: Stages, settings: BuildSettings) -> None:
-    if work.trajectories:
-        kept, dropped = apply_rules(work.open_clip(), work.trajectories, settings.filters)
-        work.result.kept = kept
-        work.result.losses += [Loss("filters", reason, trajectory) for trajectory, reason in dropped]
-
-
-STAGES: dict[str, Stage] = {
-    "nouns": _nouns, "open": _open, "grounding": _grounding, "following": _following, "filters": _filters,
-}  # fmt: skip
-RECORDS = "records"  # the last one: frames and result are written
-
-
-def build_video(
-    captioned: CaptionedVideo, stages: Stages, settings: BuildSettings, videos: Path, store: Store, digest: str = "",
-) -> VideoResult:  # fmt: skip
-    """All stages for one video: what is kept of its caption is written below the output, with its frames.
-
-    Raises:
-        SourceError: the video is not there, leads out of ``videos`` or cannot be decoded. OutputError: the output cannot
-        be written. Others as plug-ins raise them.
-    """
-    work = Work(VideoResult(captioned), find_video(videos, captioned.video))
-    for name in STAGES:
-        run_stage(name, work, stages, settings)
-    return finish(work, store, digest)
-
-
-def run_stage(name: str, work: Work, stages: Stages, settings: BuildSettings) -> None:
-    """One stage; what it adds is in ``work``, and how long it took in its result."""
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
-    STAGES[name](work, stages, settings)
-    _took(work.result, name, cpu_s, wall_s)
-
-
-def finish(work: Work, store: Store, digest: str) -> VideoResult:
-    """Write frames and result. Raises OutputError, SourceError."""
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
-    if work.result.kept and work.clip is not None:
-        store.write_frames(work.result, work.clip)
-    _took(work.result, RECORDS, cpu_s, wall_s)
-    store.save(work.result, digest)
-    return work.result
-
-
-def _took(result: VideoResult, stage: str, cpu_s: float, wall_s: float) -> None:
-    result.cpu_s[stage] = time.process_time() - cpu_s
-    result.wall_s[stage] = time.perf_counter() - wall_s
-
-
-# --- A list of videos ---
-
-
 @dataclass(frozen=True)
 class Plan:
     """What every process has to know. ``about`` goes into each digest: whatever else changes what comes out."""
@@ -166,6 +71,105 @@ class Plan:
         """Says whether a result is still what would be made. Raises SourceError as `find_video`."""
         settings = self.settings.model_dump(mode="json", exclude={"running"})
         return digest_of(captioned, find_video(self.videos, captioned.video), [settings, self.about])
+
+
+Stage = Callable[[Work, Stages, Plan], None]
+
+
+def _nouns(work: Work, stages: Stages, plan: Plan) -> None:
+    """What is to be looked for: the phrases of the caption, or the expressions as they are."""
+    captioned, result = work.result.captioned, work.result
+    if captioned.expressions:
+        work.phrases = [stages.nouns.phrase_of(text) for text in captioned.expressions]
+    else:
+        work.phrases, dropped = stages.nouns.phrases(captioned.caption)
+        if not work.phrases and len(dropped) == 1 and dropped[0].what == captioned.caption:
+            result.set_aside = dropped[0]
+            return
+        result.losses += [Loss("nouns", one) for one in dropped]
+    result.phrases = len(work.phrases)
+
+
+def _open(work: Work, stages: Stages, plan: Plan) -> None:
+    """The frames, without those behind a cut if the settings say so."""
+    if not work.phrases:
+        return
+    captioned, wanted = work.result.captioned, plan.settings.clip
+    clip = VideoClip.open(
+        work.video, start_s=captioned.start_s, end_s=captioned.end_s, fps=wanted.fps, max_frames=wanted.max_frames
+    )
+    rule = plan.settings.filters.shots
+    if rule.enabled and rule.action == "trim":
+        clip = clip.part(*longest_shot(clip, rule))
+    work.clip, work.result.clip = clip, ClipFacts.of(clip)
+
+
+def _grounding(work: Work, stages: Stages, plan: Plan) -> None:
+    if work.phrases:
+        work.grounded, dropped = grounding.ground(work.open_clip(), work.phrases, stages.grounder, plan.settings.grounding)
+        work.result.losses += [Loss("grounding", one) for one in dropped]
+    work.result.grounded = len(work.grounded)
+
+
+def _following(work: Work, stages: Stages, plan: Plan) -> None:
+    if work.grounded:
+        work.trajectories = following.follow(work.open_clip(), work.grounded, stages.follower)
+    work.result.followed = len(work.trajectories)
+
+
+def _filters(work: Work, stages: Stages, plan: Plan) -> None:
+    if work.trajectories:
+        kept, dropped = apply_rules(work.open_clip(), work.trajectories, plan.settings.filters)
+        work.result.kept = kept
+        work.result.losses += [Loss("filters", reason, trajectory) for trajectory, reason in dropped]
+
+
+def _records(work: Work, stages: Stages, plan: Plan) -> None:
+    """The frames of what was kept; the result is saved behind all stages, with the time that they took."""
+    if work.result.kept:
+        plan.store.write_frames(work.result, work.open_clip())
+
+
+STAGES: dict[str, Stage] = {
+    "nouns": _nouns, "open": _open, "grounding": _grounding, "following": _following, "filters": _filters,
+    "records": _records,
+}  # fmt: skip
+
+
+def build_video(captioned: CaptionedVideo, stages: Stages, plan: Plan) -> VideoResult:
+    """All stages for one video: what came of it, which is written below the output, with the frames of what was kept.
+
+    Raises:
+        SourceError: the video is not there, leads out of its folder or cannot be decoded. OutputError: the output cannot
+        be written. Others as plug-ins raise them.
+    """
+    work = begun(captioned, plan)
+    go_through(work, list(STAGES), stages, plan)
+    return work.result
+
+
+def begun(captioned: CaptionedVideo, plan: Plan) -> Work:
+    """A video before the first stage. Raises SourceError as `find_video`."""
+    return Work(VideoResult(captioned), find_video(plan.videos, captioned.video))
+
+
+def go_through(
+    work: Work, names: Sequence[str], stages: Stages, plan: Plan, entered: Callable[[str], object] = lambda _: None
+) -> None:
+    """Some stages, in order, each told to ``entered`` before; behind the last one of all the result is saved."""
+    for name in names:
+        entered(name)
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        STAGES[name](work, stages, plan)
+        work.result.cpu_s[name] = time.process_time() - cpu_s
+        work.result.wall_s[name] = time.perf_counter() - wall_s
+    if work.clip is not None:
+        work.clip.close()
+    if names[-1] == LAST:
+        plan.store.save(work.result, plan.digest(work.result.captioned))
+
+
+# --- A list of videos ---
 
 
 @dataclass(frozen=True)
@@ -193,16 +197,15 @@ def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Tas
     if tries >= MOST_TRIES:
         store.end(captioned.id)
         return Task(captioned, error=f"{stage}: the process that worked on it ended without a word, {tries} times")
+    at = [""]
+
+    def entered(name: str) -> None:
+        at[0] = name
+        store.begin(captioned.id, plan.run, tries + 1, name)
+
     try:
-        work = pickle.loads(task.work) if task.work else _begun(captioned, plan)
-        for stage in names:
-            store.begin(captioned.id, plan.run, tries + 1, stage)
-            if stage == RECORDS:
-                finish(work, store, plan.digest(captioned))
-            else:
-                run_stage(stage, work, stages, plan.settings)
-        if work.clip is not None:
-            work.clip.close()
+        work = pickle.loads(task.work) if task.work else begun(captioned, plan)
+        go_through(work, names, stages, plan, entered)
         store.end(captioned.id)
     except OutputError as error:
         return Task(captioned, error=str(error), fatal=True)
@@ -211,12 +214,8 @@ def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Tas
         return Task(captioned, error=str(error))
     except Exception as error:
         store.end(captioned.id)
-        return Task(captioned, error=f"{stage}: {type(error).__name__}: {error}")
-    return Task(captioned, b"" if RECORDS in names else pickle.dumps(work))
-
-
-def _begun(captioned: CaptionedVideo, plan: Plan) -> Work:
-    return Work(VideoResult(captioned), find_video(plan.videos, captioned.video))
+        return Task(captioned, error=f"{at[0]}: {type(error).__name__}: {error}")
+    return Task(captioned, b"" if names[-1] == LAST else pickle.dumps(work))
 
 
 def crews(plan: Plan, workers: int) -> list[Crew]:
@@ -224,7 +223,7 @@ def crews(plan: Plan, workers: int) -> list[Crew]:
     running = plan.settings.running
     places = {"grounding": running.grounding, "following": running.following}
     teams: list[tuple[list[str], Any]] = []
-    for name in (*STAGES, RECORDS):
+    for name in STAGES:
         place = places.get(name)
         if teams and place is None and teams[-1][1] is None:
             teams[-1][0].append(name)
@@ -245,7 +244,7 @@ def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str
     at the address ``ray``."""
     tasks = [Task(item) for item in items]
     if not workers:
-        yield from map(_worker(plan, (*STAGES, RECORDS)), tasks)
+        yield from map(_worker(plan, list(STAGES)), tasks)
         return
     teams = crews(plan, workers)
     with cluster(sum(crew.workers for crew in teams), ray):
