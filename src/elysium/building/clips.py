@@ -65,10 +65,9 @@ class VideoClip:
         indices, times_s = zip(*stamps, strict=True)
         return cls(path, indices, times_s, source.resolution_wh, source.fps)
 
-    def part(self, start: int, stop: int) -> VideoClip:
-        """Frames ``start`` to ``stop - 1`` of the clip."""
-        indices, times_s = self.indices[start:stop], self.times_s[start:stop]
-        return VideoClip(self.path, indices, times_s, self.resolution_wh, self.source_fps)
+    def with_frames(self, indices: Sequence[int], times_s: Sequence[float]) -> VideoClip:
+        """Other frames of the same file."""
+        return VideoClip(self.path, tuple(indices), tuple(times_s), self.resolution_wh, self.source_fps)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -45,7 +45,7 @@ class Funnel:
     kept: int = 0
     frames: int = 0
     lost: dict[str, Counter[str]] = field(
-        default_factory=lambda: {stage: Counter() for stage in ("nouns", "grounding", "following", "filters")}
+        default_factory=lambda: {stage: Counter() for stage in ("nouns", "open", "grounding", "following", "filters")}
     )
 
     def add(self, result: VideoResult) -> None:
@@ -72,10 +72,11 @@ class Funnel:
     def levels(self) -> Iterator[Level]:
         """The levels from the top; what a level leaves is what the next one counts, but from captions to chunks."""
         lost = {stage: dict(sorted(counts.items())) for stage, counts in self.lost.items()}
-        split = self.boxes + sum(lost["grounding"].values()) - self.phrases
+        of_phrases = {**lost["open"], **lost["grounding"]}
+        split = self.boxes + sum(of_phrases.values()) - self.phrases
         yield Level("captions", self.captions, dict(sorted(self.aside.items())))
         yield Level("chunks", self.chunks, lost["nouns"])
-        yield Level("phrases", self.phrases, lost["grounding"], split)
+        yield Level("phrases", self.phrases, of_phrases, split)
         yield Level("boxes", self.boxes, lost["following"])
         yield Level("trajectories", self.trajectories, lost["filters"])
         yield Level("records", self.kept, {})

@@ -23,12 +23,12 @@ from typing import Any
 from elysium.building import following, grounding
 from elysium.building.captions import CaptionedVideo, find_video
 from elysium.building.clips import VideoClip
-from elysium.building.filters import apply_rules
+from elysium.building.filters import ClipFacts, judge
 from elysium.building.plugins import Stages
-from elysium.building.results import ClipFacts, Loss, VideoResult
+from elysium.building.results import ClipFrames, Loss, VideoResult
 from elysium.building.settings import BuildSettings
-from elysium.building.shots import longest_shot
-from elysium.building.stages import Grounded, Phrase, Trajectory
+from elysium.building.shots import prepare_clip
+from elysium.building.stages import Dropped, Grounded, Phrase, Trajectory
 from elysium.building.store import Failure, Store, digest_of
 from elysium.cluster import Crew, carried, cluster
 from elysium.errors import ElysiumError, OutputError
@@ -46,6 +46,7 @@ class Work:
     result: VideoResult
     video: Path
     clip: VideoClip | None = None
+    cuts: tuple[int, ...] = ()
     phrases: list[Phrase] = field(default_factory=list)
     grounded: list[Grounded] = field(default_factory=list)
     trajectories: list[Trajectory] = field(default_factory=list)
@@ -91,17 +92,22 @@ def _nouns(work: Work, stages: Stages, plan: Plan) -> None:
 
 
 def _open(work: Work, stages: Stages, plan: Plan) -> None:
-    """The frames, without those behind a cut if the settings say so."""
+    """The frames, without those behind a cut if the settings say so; of a clip that is too short, nothing goes on."""
     if not work.phrases:
         return
-    captioned, wanted = work.result.captioned, plan.settings.clip
+    captioned, wanted, result = work.result.captioned, plan.settings.clip, work.result
     clip = VideoClip.open(
         work.video, start_s=captioned.start_s, end_s=captioned.end_s, fps=wanted.fps, max_frames=wanted.max_frames
     )
-    rule = plan.settings.filters.shots
-    if rule.enabled and rule.action == "trim":
-        clip = clip.part(*longest_shot(clip, rule))
-    work.clip, work.result.clip = clip, ClipFacts.of(clip)
+    prepared = prepare_clip(clip, plan.settings.filters)
+    if prepared.clip is None:
+        why = prepared.dropped[-1]
+        result.losses += [Loss("open", Dropped(one.text, why.reason, why.detail)) for one in work.phrases]
+        work.phrases, result.clip = [], ClipFrames.of(clip)
+        return
+    result.notes += prepared.dropped
+    work.clip, work.cuts = clip.with_frames(prepared.clip.indices, prepared.clip.times_s), prepared.cuts
+    result.clip = ClipFrames.of(work.clip)
 
 
 def _grounding(work: Work, stages: Stages, plan: Plan) -> None:
@@ -119,9 +125,13 @@ def _following(work: Work, stages: Stages, plan: Plan) -> None:
 
 def _filters(work: Work, stages: Stages, plan: Plan) -> None:
     if work.trajectories:
-        kept, dropped = apply_rules(work.open_clip(), work.trajectories, plan.settings.filters)
-        work.result.kept = kept
-        work.result.losses += [Loss("filters", reason, trajectory) for trajectory, reason in dropped]
+        clip = work.open_clip()
+        facts = ClipFacts(clip.times_s, clip.resolution_wh, work.cuts)
+        for one in judge(work.trajectories, facts, plan.settings.filters):
+            if one.dropped is None:
+                work.result.kept.append(one.trajectory)
+            else:
+                work.result.losses.append(Loss("filters", one.dropped, one.trajectory, one.reasons))
 
 
 def _records(work: Work, stages: Stages, plan: Plan) -> None:

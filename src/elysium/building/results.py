@@ -24,15 +24,17 @@ _SHARES = 6  # decimals of a record's boxes
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that ``stage`` dropped; with the trajectory, if it came so far."""
+    """Something that ``stage`` dropped; with the trajectory, if it came so far, and the codes of all the rules that find
+    fault with it."""
 
     stage: str
     dropped: Dropped
     trajectory: Trajectory | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class ClipFacts:
+class ClipFrames:
     """The frames that were looked at: (T,) indices in the file, (T,) times, the size; see `VideoClip`."""
 
     indices: tuple[int, ...]
@@ -41,18 +43,19 @@ class ClipFacts:
     source_fps: float
 
     @classmethod
-    def of(cls, clip: VideoClip) -> ClipFacts:
+    def of(cls, clip: VideoClip) -> ClipFrames:
         return cls(tuple(clip.indices), tuple(clip.times_s), clip.resolution_wh, clip.source_fps)
 
 
 @dataclass
 class VideoResult:
-    """One video. It adds up: all that the caption names is in ``losses`` or goes on, stage by stage.
+    """One video. It adds up: all that the caption names is in ``losses`` or goes on, stage by stage (see `funnel`).
 
     Args:
         captioned: what was asked.
         set_aside: why the caption as a whole was not used (its language), if it was not.
         clip: None where no frame had to be looked at, because nothing was to be looked for.
+        notes: what was left out of the clip: shots that are not the longest one.
         phrases: so many that are to be looked for. grounded: so many found, one box each (a phrase may be split).
         followed: so many trajectories. kept: those that passed all rules.
         cpu_s, wall_s: seconds of the processor, and on the clock, by stage. Not compared: no two runs have the same.
@@ -60,7 +63,8 @@ class VideoResult:
 
     captioned: CaptionedVideo
     set_aside: Dropped | None = None
-    clip: ClipFacts | None = None
+    clip: ClipFrames | None = None
+    notes: list[Dropped] = field(default_factory=list)
     phrases: int = 0
     grounded: int = 0
     followed: int = 0
@@ -117,10 +121,11 @@ def to_json(result: VideoResult) -> dict[str, Any]:
             "indices": clip.indices, "times_s": clip.times_s, "resolution_wh": clip.resolution_wh,
             "source_fps": clip.source_fps,
         },
+        "notes": [vars(note) for note in result.notes],
         "phrases": result.phrases, "grounded": result.grounded, "followed": result.followed,
         "losses": [
-            {"stage": one.stage, **vars(one.dropped)}
-            | ({} if one.trajectory is None else {"trajectory": _trajectory_json(one.trajectory)})
+            {"stage": one.stage, **vars(one.dropped)} | ({} if one.trajectory is None else {
+                "trajectory": _trajectory_json(one.trajectory), "reasons": list(one.reasons)})
             for one in result.losses
         ],
         "kept": [_trajectory_json(one) for one in result.kept],
@@ -134,15 +139,15 @@ def from_json(value: Mapping[str, Any]) -> VideoResult:
     facts = None
     if clip is not None:
         width, height = clip["resolution_wh"]
-        facts = ClipFacts(tuple(clip["indices"]), tuple(clip["times_s"]), (width, height), clip["source_fps"])
+        facts = ClipFrames(tuple(clip["indices"]), tuple(clip["times_s"]), (width, height), clip["source_fps"])
     losses = [
         Loss(one["stage"], Dropped(one["what"], one["reason"], one["detail"]),
-             _trajectory(one["trajectory"]) if "trajectory" in one else None)
+             _trajectory(one["trajectory"]) if "trajectory" in one else None, tuple(one.get("reasons", ())))
         for one in value["losses"]
     ]  # fmt: skip
     return VideoResult(
         CaptionedVideo.model_validate(value["captioned"]), None if aside is None else Dropped(**aside), facts,
-        value["phrases"], value["grounded"], value["followed"], losses, [_trajectory(one) for one in value["kept"]],
+        [Dropped(**note) for note in value["notes"]], value["phrases"], value["grounded"], value["followed"], losses, [_trajectory(one) for one in value["kept"]],
         value["cpu_s"], value["wall_s"],
     )  # fmt: skip
 
@@ -154,9 +159,11 @@ def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
 def _trajectory_json(trajectory: Trajectory) -> dict[str, Any]:
     grounded = trajectory.grounded
     witnesses = {str(number): rows(box[None], _PLACES)[0] for number, box in sorted(grounded.witnesses.items())}
+    others = {str(number): rows(boxes, _PLACES) for number, boxes in sorted(grounded.others.items())}
     return {
         "phrase": vars(grounded.phrase), "start": rows(grounded.start_xyxy[None], _PLACES)[0],
         "score": round(float(grounded.score), _PLACES + 1), "witnesses": witnesses,
+        "others": others,
         "boxes": rows(trajectory.boxes_xyxy, _PLACES),
         "scores": None if trajectory.scores is None else [
             round(float(score), _PLACES + 1) if np.isfinite(score) else None for score in trajectory.scores
@@ -166,6 +173,7 @@ def _trajectory_json(trajectory: Trajectory) -> dict[str, Any]:
 
 def _trajectory(value: Mapping[str, Any]) -> Trajectory:
     witnesses = {int(number): array([box])[0] for number, box in value["witnesses"].items()}
-    grounded = Grounded(Phrase(**value["phrase"]), array([value["start"]])[0], value["score"], witnesses)
+    others = {int(number): array(boxes) for number, boxes in value["others"].items()}
+    grounded = Grounded(Phrase(**value["phrase"]), array([value["start"]])[0], value["score"], witnesses, others)
     scores = None if value["scores"] is None else np.array(value["scores"], dtype=np.float64)
     return Trajectory(grounded, array(value["boxes"]), scores)
