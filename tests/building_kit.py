@@ -43,7 +43,7 @@ def world(folder: Path, count: int = 3) -> Path:
     lines = []
     for number in range(count):
         colors = ("red", "blue")[: 1 + number % 2]
-        write_video(folder / "videos" / f"v{number}.mp4", colors, shift=number % 5)
+        write_video(folder / "videos" / f"v{number}.mp4", colors, shift=2 * (number % 5))
         caption = "a red square, a blue square, happiness"
         lines.append({"video": f"v{number}.mp4", "caption": caption, "url": f"https://example.org/{number}"})
     return write_captions(folder / "captions.jsonl", lines)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO, cast
 
 from elysium.errors import ElysiumError, InputError
 
@@ -57,9 +58,28 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
         where = "start" if address is None else f"reach at {address!r}"
         raise ElysiumError(f"Ray is impossible to {where}: {error}", "Check the address, or leave it out.") from error
     try:
-        yield
+        with redirect_stdout(cast(TextIO, _Aside())):
+            yield
     finally:
         ray.shutdown()
+
+
+class _Aside:
+    """Where Ray's messages go, which it prints on stdout: to stderr, but for those about processes that ended, which say
+    little at length and are told by whoever shares out the work."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if "(raylet)" not in line:
+                print(line, file=sys.stderr)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:

@@ -7,7 +7,6 @@ and image files; does not know what is looked for in them.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image as PillowImage
 
 from elysium.building.stages import Image
 from elysium.errors import SourceError
-from elysium.files import output_error
+from elysium.files import atomic_path
 from elysium.sampling import Ticks
 from elysium.video import open_source
 
@@ -117,15 +116,16 @@ def frame_names(folder: str, indices: Sequence[int]) -> list[str]:
 
 
 def write_frames(clip: VideoClip, output: Path, folder: str) -> None:
-    """Write all frames of a clip as JPEG below ``output``, named by `frame_names`; what was in the folder is gone.
+    """Write all frames of a clip as JPEG below ``output``, named by `frame_names`; others in the folder are taken away.
 
-    Raises OutputError, SourceError.
+    Each appears whole, in place of what was there, so that a process of an earlier run which has not yet ended does no
+    harm. Raises OutputError, SourceError.
     """
-    place = output / folder
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        for name, image in zip(frame_names(folder, clip.indices), clip.frames(), strict=True):
-            PillowImage.fromarray(image).save(output / name, quality=QUALITY)
-    except OSError as error:
-        raise output_error(place, error) from error
+    names = frame_names(folder, clip.indices)
+    for name, image in zip(names, clip.frames(), strict=True):
+        with atomic_path(output / name) as path:
+            PillowImage.fromarray(image).save(path, quality=QUALITY)
+    ours = {Path(name).name for name in names}
+    for path in (output / folder).iterdir():
+        if path.name not in ours:
+            path.unlink(missing_ok=True)

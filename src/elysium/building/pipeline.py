@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from elysium.building import following, grounding
 from elysium.building.captions import CaptionedVideo, find_video
 from elysium.building.clips import VideoClip
 from elysium.building.filters import ClipFacts, judge
+from elysium.building.following import follow_clip
+from elysium.building.grounding import ground_clip
 from elysium.building.plugins import Stages
 from elysium.building.results import ClipFrames, Loss, VideoResult
 from elysium.building.settings import BuildSettings
@@ -112,14 +113,16 @@ def _open(work: Work, stages: Stages, plan: Plan) -> None:
 
 def _grounding(work: Work, stages: Stages, plan: Plan) -> None:
     if work.phrases:
-        work.grounded, dropped = grounding.ground(work.open_clip(), work.phrases, stages.grounder, plan.settings.grounding)
+        work.grounded, dropped = ground_clip(
+            stages.grounder, work.open_clip(), work.phrases, plan.settings.grounding
+        )
         work.result.losses += [Loss("grounding", one) for one in dropped]
     work.result.grounded = len(work.grounded)
 
 
 def _following(work: Work, stages: Stages, plan: Plan) -> None:
     if work.grounded:
-        work.trajectories = following.follow(work.open_clip(), work.grounded, stages.follower)
+        work.trajectories = follow_clip(stages.follower, work.open_clip(), work.grounded)
     work.result.followed = len(work.trajectories)
 
 
