@@ -48,7 +48,8 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
     except ImportError as error:
         raise InputError("Sharing the work out needs the package ray, which is not installed", _REMEDY) from error
     if ray.is_initialized():
-        yield
+        with redirect_stdout(cast(TextIO, _Aside())):
+            yield
         return
     here = {"num_cpus": processes, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     place = here if address is None else {"address": address}
@@ -57,11 +58,11 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
     except Exception as error:  # Ray raises what it likes
         where = "start" if address is None else f"reach at {address!r}"
         raise ElysiumError(f"Ray is impossible to {where}: {error}", "Check the address, or leave it out.") from error
-    try:
-        with redirect_stdout(cast(TextIO, _Aside())):
+    with redirect_stdout(cast(TextIO, _Aside())):
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 class _Aside:
