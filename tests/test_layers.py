@@ -45,6 +45,8 @@ LAYERS = {
     "elysium.evaluation.predictors": 4,
     "elysium.evaluation.runner": 4,
     "elysium.evaluation.report": 4,
+    "elysium.building.models": 4,
+    "elysium.building.plugins": 4,
     "elysium.building.pipeline": 4,
     "elysium.cli": 5,
     "elysium.app": 5,

@@ -73,8 +73,8 @@ class ShotsRule(_Strict):
     """
 
     enabled: bool = True
-    min_difference: Share = 0.3
-    margin: float = Field(2.5, ge=1)
+    min_difference: Share = 0.32
+    margin: float = Field(4.5, ge=1)
     action: Literal["trim", "drop"] = "trim"
 
 
@@ -118,7 +118,7 @@ class DriftRule(_Strict):
     max_jumps: int = Field(0, ge=0)
     measurement: float = Field(0.05, gt=0)
     acceleration: float = Field(0.1, gt=0)
-    growth: float = Field(0.03, gt=0)
+    growth: float = Field(0.06, gt=0)
 
 
 class OverlapRule(_Strict):

@@ -105,6 +105,7 @@ class Clip(Protocol):
         """Frame `number` of the clip, 0..T-1. Raises SourceError."""
 
 
+@runtime_checkable
 class Nouns(Protocol):
     """Which phrases of a caption name something that can be pointed at."""
 
