@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from elysium.boxes import FloatArray
 from elysium.building.settings import BuildSettings
 from elysium.building.stages import Clip, Detections, Dropped, Image, Phrase
-from elysium.boxes import FloatArray
 from elysium.video import VideoWriter
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 230)}

@@ -22,9 +22,9 @@ from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
 from elysium.building.funnel import Funnel
 from elysium.building.pipeline import Plan, build, build_video
-from elysium.building.plugins import Stages
 from elysium.building.results import Loss, VideoResult, from_json, to_json
 from elysium.building.settings import BuildSettings
+from elysium.building.staff import Stages, choose
 from elysium.building.stages import Dropped
 from elysium.building.store import Store
 from elysium.cli.main import main
@@ -279,8 +279,8 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, run: Run, capsys: p
 
 def test_one_video_can_be_built_by_itself(tmp_path: Path) -> None:
     captions = world(tmp_path, 2)
-    plan = Plan(settings(), tmp_path / "videos", Store(tmp_path / "out"))
-    result = build_video(read_captions(captions)[1], Stages(plan.settings), plan)
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
+    result = build_video(read_captions(captions)[1], Stages(plan.staff), plan)
     assert [one.grounded.phrase.text for one in result.kept] == ["red square", "blue square"]
     assert set(result.cpu_s) == {"nouns", "open", "grounding", "following", "filters", "records"}
     assert plan.store.load("v1").kept[1].boxes_xyxy.shape == (12, 4)
@@ -289,8 +289,8 @@ def test_one_video_can_be_built_by_itself(tmp_path: Path) -> None:
 
 def test_results_survive_json(tmp_path: Path) -> None:
     captions = world(tmp_path, 2)
-    plan = Plan(settings(), tmp_path / "videos", Store(tmp_path / "out"))
-    result = build_video(read_captions(captions)[1], Stages(plan.settings), plan)
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
+    result = build_video(read_captions(captions)[1], Stages(plan.staff), plan)
     again = from_json(json.loads(json.dumps(to_json(result))))
     assert to_json(again) == to_json(result)
     assert again.records("x") == result.records("x")
@@ -312,11 +312,11 @@ def test_building_without_the_command_writes_the_same_files(tmp_path: Path, run:
     captions = world(tmp_path, 2)
     run()
     items = read_captions(captions)
-    plan = Plan(settings(), tmp_path / "videos", Store(tmp_path / "other"))
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "other"))
     plan.store.prepare()
     with plan.store.locked():
         done = build(items, plan, 0)
-        write_files(plan.store, items, done.failures, captions, plan.videos, plan.settings, {})
+        write_files(plan, items, done.failures, captions)
     assert (done.built, done.skipped, done.failures) == (2, 0, [])
     ours, theirs = (tmp_path / out / "records.jsonl" for out in ("out", "other"))
     assert ours.read_bytes() == theirs.read_bytes()

@@ -18,6 +18,7 @@ LAYERS = {
     "elysium.errors": 0,
     "elysium.files": 0,
     "elysium.boxes": 0,
+    "elysium.cluster": 0,
     "elysium.config": 0,
     "elysium.config_files": 0,
     "elysium.config_published": 0,
@@ -47,7 +48,10 @@ LAYERS = {
     "elysium.evaluation.report": 4,
     "elysium.building.models": 4,
     "elysium.building.plugins": 4,
+    "elysium.building.account": 4,
     "elysium.building.pipeline": 4,
+    "elysium.building.report": 4,
+    "elysium.building.staff": 4,
     "elysium.cli": 5,
     "elysium.app": 5,
 }

@@ -14,7 +14,6 @@ results, hashes and packages; does not know how anything was made.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,22 +23,13 @@ from typing import Any
 
 from elysium.building.captions import CaptionedVideo
 from elysium.building.funnel import Funnel
+from elysium.building.pipeline import Plan
 from elysium.building.results import VideoResult
-from elysium.building.settings import BuildSettings
-from elysium.building.store import MANIFEST, RECORDS, Failure, Store
+from elysium.building.staff import sha256
+from elysium.building.store import MANIFEST, RECORDS, Failure
 from elysium.files import atomic_path
 
 PACKAGES = ("av", "filterpy", "numpy", "opencv-contrib-python-headless", "pillow", "ray", "spacy", "torch", "transformers")
-_BLOCK = 2**20
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()
 
 
 def installed(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -54,13 +44,14 @@ def installed(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def write_files(
-    store: Store, items: Sequence[CaptionedVideo], failures: Sequence[Failure], captions: Path, videos: Path,
-    settings: BuildSettings, plugins: Mapping[str, Any],
-) -> Funnel:  # fmt: skip
-    """records.jsonl, failures.jsonl and manifest.json, from the results in the store, in the order of the captions.
+    plan: Plan, items: Sequence[CaptionedVideo], failures: Sequence[Failure], captions: Path
+) -> Funnel:
+    """records.jsonl, failures.jsonl and manifest.json, from the results in the store, in the order of the ``items``,
+    which are the lines of ``captions``.
 
     One result is in memory at a time. Raises OutputError, SourceError.
     """
+    store, settings = plan.store, plan.settings
     failed = {failure.id for failure in failures}
     done = [item.id for item in items if item.id not in failed]
     count = store.write_records(map(store.load, done), settings.records.source)
@@ -74,7 +65,7 @@ def write_files(
         "elysium": version("elysium-video"), "python": platform.python_version(), "platform": platform.platform(),
         "packages": installed(),
         "captions": {"file": str(captions), "sha256": sha256(captions), "lines": len(items)},
-        "videos": str(videos), "plugins": plugins,
+        "videos": str(plan.videos), "plugins": plan.staff.to_json(),
         "settings": settings.model_dump(mode="json", exclude={"running"}), "funnel": funnel.to_json(),
         "records": {"file": RECORDS, "sha256": sha256(store.folder / RECORDS), "count": count},
     }  # fmt: skip

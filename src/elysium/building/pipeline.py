@@ -16,7 +16,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from elysium.building.clips import VideoClip
 from elysium.building.filters import ClipFacts, judge
 from elysium.building.following import follow_clip
 from elysium.building.grounding import ground_clip
-from elysium.building.plugins import Stages
 from elysium.building.results import ClipFrames, Loss, VideoResult
 from elysium.building.settings import BuildSettings
 from elysium.building.shots import prepare_clip
+from elysium.building.staff import Staff, Stages
 from elysium.building.stages import Dropped, Grounded, Phrase, Trajectory
 from elysium.building.store import Failure, Store, digest_of
 from elysium.cluster import Crew, carried, cluster
@@ -61,18 +62,24 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every process has to know. ``about`` goes into each digest: whatever else changes what comes out."""
+    """What every process has to know; ``run`` tells this run from others."""
 
     settings: BuildSettings
+    staff: Staff
     videos: Path
     store: Store
-    about: Any = None
     run: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def digest(self, captioned: CaptionedVideo) -> str:
         """Says whether a result is still what would be made. Raises SourceError as `find_video`."""
-        settings = self.settings.model_dump(mode="json", exclude={"running"})
-        return digest_of(captioned, find_video(self.videos, captioned.video), [settings, self.about])
+        return digest_of(captioned, find_video(self.videos, captioned.video), self._about)
+
+    @cached_property
+    def _about(self) -> Any:
+        """All that decides what comes out, but the line and the video; plug-ins by what they are."""
+        out = {"running": True, **{stage: {"plugin", "options"} for stage in self.staff.members()}}
+        settings = self.settings.model_dump(mode="json", exclude=out)  # type: ignore[arg-type]
+        return [version("elysium-video"), settings, self.staff.identity]
 
 
 Stage = Callable[[Work, Stages, Plan], None]
@@ -249,7 +256,7 @@ def crews(plan: Plan, workers: int) -> list[Crew]:
 
 
 def _worker(plan: Plan, names: Sequence[str]) -> Callable[[Task], Task]:
-    return partial(advance, plan=plan, stages=Stages(plan.settings), names=names)
+    return partial(advance, plan=plan, stages=Stages(plan.staff), names=names)
 
 
 def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str | None) -> Iterator[Task]:

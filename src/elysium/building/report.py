@@ -22,7 +22,7 @@ from elysium.building.measures import BINS, MEASURES, Measure, histogram, measur
 from elysium.building.results import VideoResult
 from elysium.building.samples import Sample, draw, gif, samples_of
 from elysium.building.store import FAILURES, MANIFEST, Store
-from elysium.errors import InputError, SourceError
+from elysium.errors import SourceError
 from elysium.files import atomic_write_text, ensure_folder
 
 if TYPE_CHECKING:

@@ -61,14 +61,14 @@ def build(
 
     from elysium.building.account import write_files
     from elysium.building.pipeline import Plan, build
-    from elysium.building.plugins import chosen
+    from elysium.building.staff import choose
     from elysium.building.store import Store
 
-    plugins = chosen(settings)
-    plan = Plan(settings, videos.resolve(), Store(output.resolve()), plugins)
+    staff = choose(settings)
+    plan = Plan(settings, staff, videos.resolve(), Store(output.resolve()))
     plan.store.prepare()
     if not quiet:
-        print(", ".join(f"{stage}: {plugin['name']}" for stage, plugin in plugins.items()))
+        print("\n".join(f"{stage}: {member.name} ({member.why})" for stage, member in staff.members().items()))
     failures = 0
 
     def failed(failure: object) -> None:
@@ -80,7 +80,7 @@ def build(
     with plan.store.locked(), goes_on():
         with counted("building", quiet, len(items)) as report:
             done = build(items, plan, workers, ray, report, failed)
-        funnel = write_files(plan.store, items, done.failures, captions, videos, settings, plugins)
+        funnel = write_files(plan, items, done.failures, captions)
     if failures > _TOLD:
         common.warn(f"and {failures - _TOLD} more: {output / 'failures.jsonl'}")
     if not quiet:
