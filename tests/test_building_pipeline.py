@@ -1,6 +1,6 @@
 """From captions to records in a plain loop: what is kept, what is counted, what fails, and how a run goes on.
 
-The plug-ins are those of `building_kit`: they know colours. Ray is in test_building_ray.py.
+The plug-ins are those of `building_world`: they know colours. Ray is in test_building_ray.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from building_kit import overrides, settings, world, write_captions, write_video
+from building_world import overrides, settings, world, write_captions, write_video
 from elysium.building import store as stores
 from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
@@ -218,9 +218,9 @@ def test_stopped_by_ctrl_c_it_says_so_and_goes_on(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world(tmp_path, 3)
-    import building_kit
+    import building_world
 
-    honest = building_kit.ColorFollower.follow
+    honest = building_world.ColorFollower.follow
 
     def stopped(self: Any, clip: Any, starts: Any) -> Any:
         if clip.path.name == "v1.mp4":
@@ -228,7 +228,7 @@ def test_stopped_by_ctrl_c_it_says_so_and_goes_on(
         return honest(self, clip, starts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(building_kit.ColorFollower, "follow", stopped)
+        patch.setattr(building_world.ColorFollower, "follow", stopped)
         assert run() == 130
     assert "the same command goes on where it was" in capsys.readouterr().err
     assert run() == 0 and "1 videos were there from before" in capsys.readouterr().out

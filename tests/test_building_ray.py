@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from building_kit import overrides, world
+from building_world import overrides, world
 from elysium.cli.main import main
 from elysium.cluster import cluster
 

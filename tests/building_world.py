@@ -53,9 +53,9 @@ def settings(**following: Any) -> BuildSettings:
     """Those of the plug-ins below; options of the follower."""
     return BuildSettings.model_validate(
         {
-            "nouns": {"plugin": "building_kit:CommaNouns"},
-            "grounding": {"plugin": "building_kit:ColorGrounder"},
-            "following": {"plugin": "building_kit:ColorFollower", "options": following},
+            "nouns": {"plugin": "building_world:CommaNouns"},
+            "grounding": {"plugin": "building_world:ColorGrounder"},
+            "following": {"plugin": "building_world:ColorFollower", "options": following},
             "filters": {"shots": {"enabled": False}},
         }
     )
@@ -64,8 +64,8 @@ def settings(**following: Any) -> BuildSettings:
 def overrides(**options: Any) -> list[str]:
     """The same for a command line."""
     return [
-        "nouns.plugin=building_kit:CommaNouns", "grounding.plugin=building_kit:ColorGrounder",
-        "following.plugin=building_kit:ColorFollower", "filters.shots.enabled=false",
+        "nouns.plugin=building_world:CommaNouns", "grounding.plugin=building_world:ColorGrounder",
+        "following.plugin=building_world:ColorFollower", "filters.shots.enabled=false",
         *(f"following.options.{key}={json.dumps(value)}" for key, value in options.items()),
     ]  # fmt: skip
 
