@@ -46,6 +46,8 @@ class OpenCvFollower:
     """
 
     def __init__(self, kind: str = "csrt", path: str | None = None) -> None:
+        if kind != "nanotrack" and path is not None:
+            raise InputError(f"{kind} has no files, but path is {path!r}", "Leave it out, or use nanotrack.")
         check_one_opencv()
         self.name = kind
         self._tracker = f"{kind}:{path or ''}" if kind == "nanotrack" else kind

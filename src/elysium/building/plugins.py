@@ -125,8 +125,11 @@ def _class(where: str, stage: str) -> Any:
     """What `package.module:Class` names; raises InputError if there is no such thing."""
     module, _, name = where.partition(":")
     try:
-        return getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"The plug-in {where!r} for {stage} cannot be imported ({error})", "Write it as package.module:Class."
         ) from error
+    if not isinstance(found, type):
+        raise InputError(f"The plug-in {where!r} for {stage} is no class", "Write it as package.module:Class.")
+    return found
