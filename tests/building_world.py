@@ -1,4 +1,4 @@
-"""What tests of building need: videos of coloured squares, captions, and plug-ins that know colours and nothing else."""
+"""A world that building is tested in: videos of coloured squares, captions, plug-ins that know colours and no more."""
 
 from __future__ import annotations
 
@@ -114,14 +114,17 @@ class ColorGrounder:
 class ColorFollower:
     """Follows the colour in the middle of the first box.
 
-    ``raises_on``, ``dies_on``: clips whose name has these words. ``pause_s``: before each clip. ``log``: a file in which
-    the name of each clip is written.
+    ``raises_on``, ``dies_on``, ``unsure_of``: clips whose name has these words. ``pause_s``: before each clip. ``log``:
+    a file in which the name of each clip is written.
     """
 
     name = "colours"
 
-    def __init__(self, raises_on: str = "", dies_on: str = "", pause_s: float = 0.0, log: str = "") -> None:
-        self.raises_on, self.dies_on, self.pause_s, self.log = raises_on, dies_on, pause_s, log
+    def __init__(
+        self, raises_on: str = "", dies_on: str = "", unsure_of: str = "", pause_s: float = 0.0, log: str = ""
+    ) -> None:
+        self.raises_on, self.dies_on, self.unsure_of = raises_on, dies_on, unsure_of
+        self.pause_s, self.log = pause_s, log
 
     def follow(self, clip: Clip, starts_xyxy: Sequence[FloatArray]) -> list[tuple[FloatArray, FloatArray | None]]:
         name = clip.path.name  # type: ignore[attr-defined]
@@ -134,10 +137,12 @@ class ColorFollower:
         if self.raises_on and self.raises_on in name:
             raise ArithmeticError("no idea")
         images = list(clip.frames())
+        score = 0.5 if self.unsure_of and self.unsure_of in name else 1.0
         found = []
         for start in starts_xyxy:
             middle = images[0][int(start[1] + start[3]) // 2, int(start[0] + start[2]) // 2].astype(np.int64)
             color = min(COLORS, key=lambda one: int(np.abs(middle - COLORS[one]).sum()))
             boxes = [find(image, color) for image in images]
-            found.append((np.array([np.full(4, np.nan) if box is None else box for box in boxes]), np.ones(len(boxes))))
+            rows = np.array([np.full(4, np.nan) if box is None else box for box in boxes])
+            found.append((rows, np.full(len(rows), score)))
         return found
