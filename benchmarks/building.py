@@ -5,9 +5,10 @@
     python benchmarks/building.py speed --assets ../shared/data
     python benchmarks/building.py memory
 
-truth: clips made by program from the generator's held-out split, written as H.264, with a caption of the plain expressions
-of what can be named in them. A trajectory is right if its mean IoU with the thing that its phrase names is 0.5 or more;
-precision: of all that were kept, recall: of all things that captions name. What each rule buys: the same without it.
+truth: clips made by program from the generator's held-out split, written as H.264, with a caption of the plain
+expressions of what can be named in them. A trajectory is right if its mean IoU with the thing that its phrase names is
+0.5 or more; precision: of all that were kept, recall: of all things that captions name. What each rule buys: the same
+without it.
 speed: seconds of the processor by stage, and the plain loop, 1 and 2 workers side by side. memory: the peak of every
 process, for 100 and for 1,000 clips, with plug-ins that cost nothing.
 """
@@ -237,7 +238,7 @@ def speed(options: argparse.Namespace) -> Figures:
 def timed(
     videos: Path, output: Path, overrides: Sequence[str], items: Sequence[CaptionedVideo], workers: int
 ) -> Figures:
-    """Seconds on the clock in all and from the first to the last video, and of the processor: stages and this process."""
+    """Seconds on the clock, in all and from the first to the last video, and of the processor: stages, this process."""
     plan = planned(videos, output, overrides)
     began, cpu = time.perf_counter(), time.process_time()
     ends = [time.perf_counter() for task in advanced(plan, items, workers, None) if not task.error]

@@ -1,4 +1,4 @@
-"""Plug-ins that cost next to nothing, for benchmarks of what carries them: one box is found, and it stays where it is."""
+"""Plug-ins that cost next to nothing, for benchmarks of what carries them: one box is found, and stays where it is."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_the_levels_of_the_funnel_hang_together(tmp_path: Path, run: Run) -> Non
     for id in ("v0", "v1", "v2"):
         funnel.add(result_of(tmp_path, id))
     levels = list(funnel.levels())
-    for level, below in zip(levels[1:], levels[2:], strict=False):
+    for level, below in pairwise(levels[1:]):
         assert level.left == below.count
     assert levels[2].lost == {"too-short": 6} and levels[-1].count == 0
 

@@ -66,8 +66,8 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
 
 
 class _Aside:
-    """Where Ray's messages go, which it prints on stdout: to stderr, but for those about processes that ended, which say
-    little at length and are told by whoever shares out the work."""
+    """Where Ray's messages go, which it prints on stdout: to stderr, but for those about processes that ended, which
+    whoever shares out the work tells in fewer words."""
 
     def __init__(self) -> None:
         self._line = ""
@@ -98,7 +98,7 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     blocks = min(len(items), _MOST_BLOCKS)
-    data = ray.data.from_items([{"value": item} for item in items], override_num_blocks=blocks)
+    data: Any = ray.data.from_items([{"value": item} for item in items], override_num_blocks=blocks)
     for crew in crews:
         pool = ActorPoolStrategy(size=crew.workers, max_tasks_in_flight_per_actor=2)
         data = data.map(_Worker, fn_constructor_args=(crew.make,), compute=pool, num_cpus=1, num_gpus=crew.num_gpus)

@@ -6,7 +6,7 @@
     settings                              every threshold, defaults written out
     funnel                                see `funnel`
     records                               how many, and the hash of records.jsonl
-    clips                                 of each video: its line, the exact indices and times of its frames, its records
+    clips                                 of each video: its line, exact indices and times of its frames, its records
 
 It says nothing of times and processes, so that a run that was stopped and went on ends with the same file. Knows
 results, hashes and packages; does not know how anything was made.
@@ -29,7 +29,9 @@ from elysium.building.staff import sha256
 from elysium.building.store import MANIFEST, RECORDS, Failure
 from elysium.files import atomic_path
 
-PACKAGES = ("av", "filterpy", "numpy", "opencv-contrib-python-headless", "pillow", "ray", "spacy", "torch", "transformers")
+PACKAGES = (
+    "av", "filterpy", "numpy", "opencv-contrib-python-headless", "pillow", "ray", "spacy", "torch", "transformers",
+)  # fmt: skip
 
 
 def installed(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What data sets are built from: a list of videos, each with a caption or with expressions.
 
 A `.jsonl`, `.csv` or `.parquet` file is read and checked as a whole before any work starts. Knows names and types of
-columns, and which paths stay inside the folder of videos. Does not know: whether a video can be read, what a caption says.
+columns, and which paths stay inside the folder of videos. Does not know: whether a video can be read, what captions
+say.
 """
 
 from __future__ import annotations

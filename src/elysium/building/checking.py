@@ -119,5 +119,5 @@ def judge(rows: Iterable[Row], known: Iterable[str]) -> Verdicts:
         raise InputError(told, "Use the sheet of this report.")
     said = [row for row in listed if row.verdict]
     kept, dropped = ([row.verdict for row in said if row.outcome == outcome] for outcome in ("kept", "dropped"))
-    shares = (Share(verdicts.count("keep"), len(verdicts)) for verdicts in (kept, dropped))
-    return Verdicts(*shares, len(listed) - len(said))
+    precision, missed = (Share(verdicts.count("keep"), len(verdicts)) for verdicts in (kept, dropped))
+    return Verdicts(precision, missed, len(listed) - len(said))

@@ -1,8 +1,8 @@
 """The frames of a video file that a data set is built from, and their images on disk.
 
-Frames are decoded anew for every pass, so memory holds three of them at most, whatever the length. Indices and times are
-those of `elysium.video.open_source`: counted from the first frame of the file, exact for variable rates. Knows videos
-and image files; does not know what is looked for in them.
+Frames are decoded anew for every pass, so memory holds three of them at most, whatever the length. Indices and times
+are those of `elysium.video.open_source`: counted from the first frame of the file, exact for variable rates. Knows
+videos and image files; does not know what is looked for in them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of what the captions name becomes records, and where the rest is lost. Knows results; counts, and no more."""
+"""How much of what captions name becomes records, and where the rest is lost. Knows results; counts, and no more."""
 
 from __future__ import annotations
 

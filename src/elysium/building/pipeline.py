@@ -1,12 +1,12 @@
 """From captions and videos to records: every stage for one video, and that for a list of videos.
 
-    open -> nouns -> grounding -> following -> filters -> records
+    nouns -> open -> grounding -> following -> filters -> records
 
-One function does it, `build_video`; a plain loop calls it, or Ray Data carries it, with some stages in processes of their
+One function goes through them; a plain loop calls it, or Ray Data carries it, with some stages in processes of their
 own if the settings say so (models on GPUs). Going on with a run that was stopped is ours, not Ray's: what came of each
 video is a file, and videos that have one are skipped. What comes out does not depend on who did it, or in which order.
 
-Knows the order of the stages, and what becomes of a video that one of them fails on. Does not know: how any stage works.
+Knows the order of the stages, and what becomes of a video that one of them fails on. Does not know how any stage works.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def build_video(captioned: CaptionedVideo, stages: Stages, plan: Plan) -> VideoR
     """All stages for one video: what came of it, which is written below the output, with the frames of what was kept.
 
     Raises:
-        SourceError: the video is not there, leads out of its folder or cannot be decoded. OutputError: the output cannot
-        be written. Others as plug-ins raise them.
+        SourceError: the video is not there, leads out of its folder or cannot be decoded. OutputError: the output
+        cannot be written. Others as plug-ins raise them.
     """
     work = begun(captioned, plan)
     go_through(work, list(STAGES), stages, plan)

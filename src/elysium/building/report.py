@@ -109,7 +109,8 @@ def _plot(place: int, measure: Measure, numbers: dict[bool, list[list[float]]]) 
     counts = {outcome: histogram(column, measure, high) for outcome, column in columns.items()}
     most = max([*counts[True], *counts[False], 1])
     return {
-        "name": measure.name, "unit": measure.unit, "low": f"{measure.low:g}", "high": f"{high:g}", "known": bool(known),
+        "name": measure.name, "unit": measure.unit, "known": bool(known),
+        "low": f"{measure.low:g}", "high": f"{high:g}",
         "bars": [(kept, dropped, kept / most, dropped / most)
                  for kept, dropped in zip(counts[True], counts[False], strict=True)],
     }  # fmt: skip

@@ -24,8 +24,7 @@ _SHARES = 6  # decimals of a record's boxes
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that ``stage`` dropped; with the trajectory, if it came so far, and the codes of all the rules that find
-    fault with it."""
+    """Something that ``stage`` dropped; with the trajectory, if it came so far, and the codes of all rules against it."""
 
     stage: str
     dropped: Dropped
@@ -147,8 +146,8 @@ def from_json(value: Mapping[str, Any]) -> VideoResult:
     ]  # fmt: skip
     return VideoResult(
         CaptionedVideo.model_validate(value["captioned"]), None if aside is None else Dropped(**aside), facts,
-        [Dropped(**note) for note in value["notes"]], value["phrases"], value["grounded"], value["followed"], losses, [_trajectory(one) for one in value["kept"]],
-        value["cpu_s"], value["wall_s"],
+        [Dropped(**note) for note in value["notes"]], value["phrases"], value["grounded"], value["followed"], losses,
+        [_trajectory(one) for one in value["kept"]], value["cpu_s"], value["wall_s"],
     )  # fmt: skip
 
 

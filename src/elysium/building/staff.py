@@ -62,7 +62,7 @@ class Staff:
 
 
 class Stages:
-    """The plug-ins themselves, each made when it is first asked for: a process that does not ground loads no grounder."""
+    """The plug-ins themselves, each made when first asked for: a process that does not ground loads no grounder."""
 
     def __init__(self, staff: Staff) -> None:
         self._staff = staff
@@ -96,12 +96,13 @@ def _member(pick: plugins.Pick, known: plugins.Plugins) -> Member:
     where, given = known.get(pick.name, (pick.name, {}))
     options = {**_defaults(where), **given, **pick.options}
     places = [place for key in _FILES if (place := _place(key, options.get(key))) is not None]
-    return Member(pick.name, dict(pick.options), pick.why, tuple(hashed for place in places for hashed in _hashed(place)))
+    files = tuple(hashed for place in places for hashed in _hashed(place))
+    return Member(pick.name, dict(pick.options), pick.why, files)
 
 
 def _defaults(where: str) -> Mapping[str, Any]:
-    """What a plug-in's class takes where no option says otherwise; of one that cannot be imported nothing, which is told
-    when it is made."""
+    """What a plug-in's class takes where no option says otherwise; nothing of one that cannot be imported, which is
+    told when it is made."""
     module, _, name = where.partition(":")
     try:
         parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
@@ -122,7 +123,9 @@ def _place(key: str, value: Any) -> Path | None:
 
     if key == "model" and value in BUNDLED:
         return bundled_folder(str(value))
-    return _snapshot(str(value)) if key == "model" else None
+    from elysium.pretrained import cached_folder
+
+    return cached_folder(str(value)) if key == "model" else None
 
 
 def _pipeline(name: str | None) -> str | None:
@@ -133,15 +136,6 @@ def _pipeline(name: str | None) -> str | None:
         if (spec := find_spec(one) if one.isidentifier() else None) is not None and spec.origin is not None:
             return str(Path(spec.origin).parent)
     return name
-
-
-def _snapshot(model: str) -> Path | None:
-    """The folder of a hub id in the cache."""
-    from transformers.utils import cached_file
-
-    found = cached_file(model, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
-                        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False)  # fmt: skip
-    return None if found is None else Path(found).parent
 
 
 def _hashed(place: Path) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,8 @@ from elysium.cli import common
 def build_report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output of `elysium build`.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where the page goes. [default: DIR]", show_default=False)
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Where the page goes. [default: DIR]", show_default=False),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", metavar="N", help="So many that were kept, and as many that were dropped.")
