@@ -264,6 +264,14 @@ def test_options_that_make_no_sense_are_told_before_any_work(
         assert run(*more) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    for more, told in (
+        (["--follower", "nosuch"], "There is no plug-in 'nosuch' for Follower"),
+        (["--grounder", "building_world:Nobody"], "building_world:Nobody"),
+        (["following.options.speed=3"], "speed"),
+    ):
+        assert run(*more) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "out" / "records.jsonl").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "records.jsonl").write_text("{}")
     assert run(out="other") == 2 and "did not write" in capsys.readouterr().err

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from elysium.errors import ElysiumError, InputError
+from elysium.files import output_error
 
 OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here: descriptions of work pass through it, no pixels
 _REMEDY = 'Install elysium with its extra: pip install "elysium-video[build]"'
@@ -32,6 +34,42 @@ class Crew:
     make: Callable[[], Callable[[Any], Any]]
     workers: int = 1
     num_gpus: float = 0.0
+
+
+MOST_TRIES = 2
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file that says that ``run`` is working on something, by which a function that is called again because its
+    process ended knows of it."""
+
+    path: Path
+    run: str
+
+    def tries(self) -> tuple[int, str]:
+        """How often the run has begun this without coming to its end, and where it was."""
+        try:
+            run, tries, at = self.path.read_text(encoding="utf-8").split(" ")
+            return (int(tries), at) if run == self.run else (0, "")
+        except (OSError, ValueError):
+            return 0, ""
+
+    def begin(self, tries: int, at: str) -> None:
+        """Write down that this is try number ``tries``, and where it is (one word). Raises OutputError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(f"{self.run} {tries} {at}", encoding="utf-8")
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def end(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def given_up(self) -> str:
+        """Why this is not to be tried once more, in a sentence; "" if it may be."""
+        tries, at = self.tries()
+        return f"{at}: the process that worked on it ended without a word, {tries} times" if tries >= MOST_TRIES else ""
 
 
 @contextmanager
@@ -87,8 +125,8 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     """What comes of each item after all ``crews``, one behind the other, as it is done, in whatever order.
 
     Ray Data streams the items through; memory holds a few of them. Functions, items and answers must be picklable. A
-    process that ends is replaced, and what it was doing is done again: a function that may end its process must see
-    to it that this stops. To be called inside of `cluster`.
+    process that ends is replaced, and what it was doing is done again, without end: a function keeps a `Mark` to see
+    when it is enough. To be called inside of `cluster`.
     """
     import ray
     from ray.data import ActorPoolStrategy, DataContext

@@ -1,6 +1,6 @@
 """What loading pretrained weights has in common, whatever is loaded.
 
-Knows: what a hub id looks like and whether the cache has it, how to keep transformers quiet, what its loading report says.
+Knows: what a hub id looks like, whether the cache has it, how to keep transformers quiet, what its report says.
 Does not know: which models there are, what they are for.
 """
 

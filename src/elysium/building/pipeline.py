@@ -36,7 +36,6 @@ from elysium.cluster import Crew, carried, cluster
 from elysium.errors import ElysiumError, OutputError
 
 LAST = "records"
-MOST_TRIES = 2  # of a video whose process ends without a word
 
 Report = Callable[[int], None]
 
@@ -208,33 +207,27 @@ class Task:
 def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Task:
     """The stages ``names`` for one video. Whatever an exception says is in the task that comes back.
 
-    A video that ended the process `MOST_TRIES` times is not tried again.
+    A video that ended the process `cluster.MOST_TRIES` times is not tried again.
     """
-    captioned, store = task.captioned, plan.store
+    captioned = task.captioned
     if task.error:
         return task
-    tries, stage = store.begun(captioned.id, plan.run)
-    if tries >= MOST_TRIES:
-        store.end(captioned.id)
-        return Task(captioned, error=f"{stage}: the process that worked on it ended without a word, {tries} times")
-    at = [""]
-
-    def entered(name: str) -> None:
-        at[0] = name
-        store.begin(captioned.id, plan.run, tries + 1, name)
-
+    mark = plan.store.mark(captioned.id, plan.run)
+    if told := mark.given_up():
+        mark.end()
+        return Task(captioned, error=told)
+    tries = mark.tries()[0] + 1
     try:
         work = pickle.loads(task.work) if task.work else begun(captioned, plan)
-        go_through(work, names, stages, plan, entered)
-        store.end(captioned.id)
+        go_through(work, names, stages, plan, lambda name: mark.begin(tries, name))
     except OutputError as error:
         return Task(captioned, error=str(error), fatal=True)
     except ElysiumError as error:
-        store.end(captioned.id)
         return Task(captioned, error=str(error))
     except Exception as error:
-        store.end(captioned.id)
-        return Task(captioned, error=f"{at[0]}: {type(error).__name__}: {error}")
+        return Task(captioned, error=f"{mark.tries()[1]}: {type(error).__name__}: {error}")
+    finally:
+        mark.end()
     return Task(captioned, b"" if names[-1] == LAST else pickle.dumps(work))
 
 
@@ -256,7 +249,14 @@ def crews(plan: Plan, workers: int) -> list[Crew]:
 
 
 def _worker(plan: Plan, names: Sequence[str]) -> Callable[[Task], Task]:
-    return partial(advance, plan=plan, stages=Stages(plan.staff), names=names)
+    """Makes the plug-ins of the stages ``names``; where one cannot be made, no video will do any better."""
+    stages = Stages(plan.staff)
+    try:
+        stages.make(names)
+    except Exception as error:
+        told = str(error) if isinstance(error, ElysiumError) else f"{type(error).__name__}: {error}"
+        return lambda task: Task(task.captioned, error=told, fatal=True)
+    return partial(advance, plan=plan, stages=stages, names=names)
 
 
 def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str | None) -> Iterator[Task]:
@@ -287,7 +287,7 @@ def build(
 ) -> Built:  # fmt: skip
     """Build all videos that are not done. The files for readers are not written here.
 
-    Raises OutputError when the output cannot be written; what was done until then stays.
+    Raises ElysiumError when a plug-in cannot be made or the output cannot be written; what was done until then stays.
     """
     waiting, failures, redone = [], {}, 0  # type: list[CaptionedVideo], dict[str, Failure], int
     for item in items:
@@ -305,7 +305,7 @@ def build(
         on_failure(failure)
     for count, task in enumerate(advanced(plan, waiting, workers, ray) if waiting else (), start=1):
         if task.fatal:
-            raise OutputError(task.error)
+            raise ElysiumError(task.error)
         if task.error:
             failures[task.captioned.id] = Failure(task.captioned.id, task.captioned.video, task.error)
             on_failure(failures[task.captioned.id])

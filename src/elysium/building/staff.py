@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -19,6 +19,7 @@ from elysium.building import plugins
 from elysium.building.settings import BuildSettings
 from elysium.building.stages import Follower, Grounder, Nouns
 
+_MADE = {"nouns": "nouns", "grounding": "grounder", "following": "follower"}  # by stage, the property of `Stages`
 _BLOCK = 2**20
 _FILES = ("model", "path", "pipeline")  # options of plug-ins that name a model
 
@@ -66,6 +67,12 @@ class Stages:
 
     def __init__(self, staff: Staff) -> None:
         self._staff = staff
+
+    def make(self, stages: Iterable[str]) -> None:
+        """Make those of some stages now. Raises what they raise."""
+        for stage in stages:
+            if stage in _MADE:
+                getattr(self, _MADE[stage])
 
     @cached_property
     def nouns(self) -> Nouns:

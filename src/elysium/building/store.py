@@ -23,6 +23,7 @@ from typing import Any
 from elysium.building.captions import CaptionedVideo
 from elysium.building.clips import VideoClip, write_frames
 from elysium.building.results import FRAMES, VideoResult, from_json, to_json
+from elysium.cluster import Mark
 from elysium.errors import InputError, SourceError
 from elysium.files import atomic_path, atomic_write_text, ensure_folder, output_error
 
@@ -105,33 +106,9 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SourceError(f"Cannot read {str(path)!r}: {error}", "Run `elysium build` again.") from error
 
-    # --- videos that end the process which works on them ---
-
-    def begin(self, id: str, run: str, tries: int, stage: str) -> None:
-        """Write down at which stage of a video ``run`` is, at its try number ``tries``; `end` takes it away.
-
-        Raises OutputError.
-        """
-        path = self._mark(id)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{run} {tries} {stage}", encoding="utf-8")
-        except OSError as error:
-            raise output_error(path, error) from error
-
-    def begun(self, id: str, run: str) -> tuple[int, str]:
-        """How often ``run`` began a video without ending it, and the stage that it was at."""
-        try:
-            of, tries, stage = self._mark(id).read_text(encoding="utf-8").split(" ")
-            return (int(tries), stage) if of == run else (0, "")
-        except (OSError, ValueError):
-            return 0, ""
-
-    def end(self, id: str) -> None:
-        self._mark(id).unlink(missing_ok=True)
-
-    def _mark(self, id: str) -> Path:
-        return self.result_path(id).with_suffix(".begun")
+    def mark(self, id: str, run: str) -> Mark:
+        """Of a video that is being worked on."""
+        return Mark(self.result_path(id).with_suffix(".begun"), run)
 
     # --- the files for readers ---
 

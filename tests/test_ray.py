@@ -1,4 +1,7 @@
-"""Building on real Ray: the same records whoever works, a worker that ends, and a run that is killed and goes on."""
+"""On real Ray: the same files whoever works, a worker that ends, and a run that is killed and goes on.
+
+Building with the plug-ins of `building_world`; tracking with nano.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_records_do_not_depend_on_who_works(tmp_path: Path, ray: None) -> None:
     world(tmp_path, 5)
     assert main(command(tmp_path, "plain", "--workers", "0")) == 0
@@ -68,6 +72,27 @@ def test_a_worker_that_ends_costs_its_video_alone(tmp_path: Path, ray: None) -> 
     records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == ["v0-0", "v3-0", "v3-1"]
     assert not list((tmp_path / "out" / ".videos").rglob("*.begun"))
+
+
+@pytest.mark.slow
+def test_tracking_many_gives_the_same_files_as_alone(tmp_path: Path, ray: None) -> None:
+    clip = TESTS.parent / "src" / "elysium" / "assets" / "pedestrians.mp4"
+    lines = [
+        {"source": str(clip), "id": "one", "expression": "the person", "max_frames": 9},
+        {"source": str(clip), "id": "two", "box": [10, 10, 60, 90], "max_frames": 9},
+        {"source": str(tmp_path / "none.mp4"), "id": "none", "expression": "the person"},
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["track-many", str(tmp_path / "list.jsonl"), "--save", "json,csv", "--threads", "1", "--quiet"]
+    for out, more in (("here", ["--at-once", "1"]), ("ray", ["--workers", "1"])):
+        assert main([*command, "--output", str(tmp_path / out), *more]) == 1
+    found = {
+        out: {str(p.relative_to(tmp_path / out)): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
+        for out in ("here", "ray")
+    }
+    assert sorted(found["here"]) == ["failures.jsonl"] + [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
+    assert found["ray"] == found["here"]
+    assert main([*command, "--output", str(tmp_path / "ray"), "--workers", "1", "--model", "nosuch"]) == 2
 
 
 @pytest.mark.slow
