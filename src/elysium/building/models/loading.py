@@ -1,7 +1,7 @@
 """What the plug-ins of transformers share: loading without torchvision, and pixels as their models want them.
 
 transformers' own processors for video, and for images in part, need torchvision, which this package does without: a
-frame is resized with Pillow and normalised with NumPy here, by the numbers of the checkpoint's preprocessor_config.json.
+frame is resized with Pillow and normalised with NumPy here, by what the checkpoint's preprocessor_config.json says.
 Knows nothing of phrases or boxes.
 """
 
@@ -38,7 +38,7 @@ def load_model(kind: Any, model: str, device: torch.device, dtype: torch.dtype) 
         raise load_error(model, error, _remedy(model)) from error
     if report.get("missing_keys") or report.get("mismatched_keys"):
         raise ModelError(
-            f"The weights of {model} do not fit its architecture: {'; '.join(key_problems(report, _MOST_NAMED))}",
+            f"The weights of {model} do not fit its architecture: " + "; ".join(key_problems(report, _MOST_NAMED)),
             "Use a checkpoint of this architecture.",
         )
     return loaded.eval().to(device)
