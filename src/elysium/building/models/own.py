@@ -67,8 +67,8 @@ class OwnFollower:
     """
 
     def __init__(
-        self, model: str = "nano", tracking: dict[str, Any] | None = None, calibrated: bool = True, device: str = "auto",
-        dtype: str = "auto", threads: int | None = None,
+        self, model: str = "nano", tracking: dict[str, Any] | None = None, calibrated: bool = True,
+        device: str = "auto", dtype: str = "auto", threads: int | None = None,
     ) -> None:  # fmt: skip
         self.name = f"elysium ({model})"
         self._model = Elysium.from_pretrained(model, device=device, dtype=dtype, threads=threads)
