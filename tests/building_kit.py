@@ -59,7 +59,7 @@ def detections(*found: tuple[float, float, float, float, float]) -> Detections:
 
 @dataclass
 class TableGrounder:
-    """Says what stands in its table for the number of a frame of `blank_clip` and a phrase's text; keeps the questions."""
+    """Says what stands in its table for a frame of `blank_clip` and a phrase's text; keeps the questions."""
 
     table: dict[tuple[int, str], Detections]
     name: str = "table"

@@ -1,4 +1,4 @@
-"""Which trajectories are kept: every rule at its edge, their order, what each would drop; drift and cuts by themselves."""
+"""Which trajectories are kept: every rule at its edge, their order, what each would drop; drift and cuts alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from building_kit import SIZE_WH, FakeClip, blank_clip, straight, trajectory
 
+from building_kit import SIZE_WH, FakeClip, blank_clip, straight, trajectory
 from elysium.boxes import iou
 from elysium.building import filters
 from elysium.building.drift import innovations
@@ -93,7 +93,10 @@ def test_overlap_is_asked_of_every_witness():
     assert filters.overlap(good, FACTS, rule) is None
     far = boxes[23] + [13, 0, 13, 0]
     dropped = filters.overlap(trajectory(boxes, witnesses={12: boxes[12], 23: far}), FACTS, rule)
-    assert dropped is not None and (dropped.reason, dropped.detail) == ("overlap", "IoU 0.30 in frame 23, less than 0.3")
+    assert dropped is not None and (dropped.reason, dropped.detail) == (
+        "overlap",
+        "IoU 0.30 in frame 23, less than 0.3",
+    )
     rescued = trajectory(boxes, witnesses={23: far}, others={23: boxes[23:24]})
     assert filters.overlap(rescued, FACTS, rule) is None  # another candidate there is where the box is
     gone = filters.overlap(trajectory(lost(boxes, 23), witnesses={23: boxes[23]}), FACTS, rule)
@@ -166,7 +169,7 @@ def test_of_two_that_run_along_each_other_the_better_stays():
     assert [one is None for one in duplicates(by_grounder, DuplicateRule())] == [False, True]
     by_words = [trajectory(boxes, expression="a dog"), trajectory(boxes, expression="a dog in the snow")]
     assert [one is None for one in duplicates(by_words, DuplicateRule())] == [False, True]
-    apart = [trajectory(boxes), trajectory(boxes + [12, 0, 12, 0])]
+    apart = [trajectory(boxes), trajectory(boxes + np.array([12, 0, 12, 0]))]
     assert duplicates(apart, DuplicateRule()) == [None, None]
 
 

@@ -1,4 +1,4 @@
-"""Grounding and following as stages: what is found, dropped, confirmed; OpenCV as a follower and a detector; plug-ins."""
+"""Grounding and following as stages: what is found, dropped, confirmed; OpenCV's part in them; plug-ins by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building_kit import SIZE_WH, FakeClip, TableGrounder, blank_clip, detections, phrase, straight
 from pydantic import ValidationError
 
+from building_kit import SIZE_WH, FakeClip, TableGrounder, blank_clip, detections, phrase, straight
 from elysium import opencv
 from elysium.boxes import iou
 from elysium.building.coco import CocoGrounder, class_of, decode
@@ -159,7 +159,7 @@ def moving_squares(count: int = 10) -> tuple[FakeClip, np.ndarray]:
     """Two textured squares on noise that move apart, and their boxes (2, T, 4)."""
     rng = np.random.default_rng(0)
     textures = [np.kron(rng.integers(0, 256, (6, 6, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in range(2)]
-    boxes = np.stack([straight(count, (2.0, 1.0)), straight(count, (1.0, 0.0)) + [100, 30, 100, 30]])
+    boxes = np.stack([straight(count, (2.0, 1.0)), straight(count, (1.0, 0.0)) + np.array([100, 30, 100, 30])])
     images = []
     for number in range(count):
         image = rng.integers(90, 140, (SIZE_WH[1], SIZE_WH[0], 3)).astype(np.uint8)
@@ -355,7 +355,7 @@ def test_somebodys_own_plug_ins_are_found_by_their_path():
     ("make", "name", "options", "error", "message"),
     [
         (make_nouns, "nltk", {}, InputError, "There is no plug-in 'nltk' for Nouns. Use one of spacy, or"),
-        (make_grounder, "yolo", {}, InputError, "Use one of grounding-dino, elysium, coco, auto, or package.module:Class"),
+        (make_grounder, "yolo", {}, InputError, "Use one of grounding-dino, elysium, coco, auto, or package"),
         (make_follower, "csrt", {"path": "x"}, InputError, "csrt has no files, but path is 'x'"),
         (make_follower, "kcf", {"size": 3}, InputError, "unexpected keyword argument 'size'. It takes path."),
         (make_grounder, "coco", {}, InputError, "missing a required argument: 'path'"),

@@ -1,7 +1,7 @@
 """OpenCV's trackers behind one small protocol: how they are built and asked, and what their answers mean.
 
-Knows OpenCV's rectangles, colours and classes, and that it comes in several packages of which only one may be installed.
-Does not know: data sets, scores of an evaluation, models of Elysium. OpenCV is imported when it is first needed.
+Knows OpenCV's rectangles, colours and classes, and that of its several packages only one may be installed. Does not
+know: data sets, scores of an evaluation, models of Elysium. OpenCV is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _ONE_PACKAGE = (
     "exactly one OpenCV package may be installed, so first uninstall any other (opencv-python, opencv-python-headless, "
     "opencv-contrib-python)."
 )
-_INSTALL = f'Install an extra that brings it, pip install "elysium-video[eval]" or "elysium-video[build]"; {_ONE_PACKAGE}'
-_NANO_REMEDY = (
-    "Give nanotrack:PATH, a folder with NanoTrack v2 as two files, one *backbone*.onnx and one *head*.onnx."
+_INSTALL = (
+    f'Install an extra that brings it, pip install "elysium-video[eval]" or "elysium-video[build]"; {_ONE_PACKAGE}'
 )
+_NANO_REMEDY = "Give nanotrack:PATH, a folder with NanoTrack v2 as two files, one *backbone*.onnx and one *head*.onnx."
 
 
 class BoxTracker(Protocol):
@@ -60,12 +60,13 @@ def build_tracker(name: str) -> BoxTracker:
 
 
 def check_one_opencv() -> None:
-    """Raises ModelError where cv2 comes from more than one package, whose files then overwrite each other, or is without
-    CSRT, which only those with `contrib` in their names have."""
+    """Raises ModelError where cv2 comes from more than one package, whose files then overwrite each other, or is
+    without CSRT, which only those with `contrib` in their names have."""
     packages = sorted(set(packages_distributions().get("cv2", ())))
     if len(packages) > 1:
         raise ModelError(
-            f"{len(packages)} packages of OpenCV are installed, whose files overwrite each other: {', '.join(packages)}",
+            f"{len(packages)} packages of OpenCV are installed, whose files overwrite each other: "
+            + ", ".join(packages),
             f"Leave one: pip uninstall -y {' '.join(packages)}, then pip install {_PACKAGE}.",
         )
     if any(hasattr(home, "TrackerCSRT") for home in _homes(import_opencv())):

@@ -1,7 +1,7 @@
 """A detector of the 80 COCO classes as a grounder: an ONNX file in OpenCV's dnn, and which class a noun belongs to.
 
-Knows the output of FastestDet: (1, 5 + classes, H, W) with objectness, tanh offsets of the middle from the cell, logits
-of width and height, class probabilities. Does not know: adjectives; "the red car" and "the blue car" are two cars to it.
+Knows the output of FastestDet: (1, 5 + classes, H, W) with objectness, offsets of the middle from the cell before tanh,
+logits of width and height, class probabilities. Does not know: adjectives; "the red car" is a car to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which trajectories are kept: one small function a rule, each with a reason code, and all of them in order.
 
 Knows trajectories as numbers (NumPy only; the drift rule's Kalman filter comes from filterpy). Does not know: pixels,
-models, files. Every rule takes a trajectory, what is known of its clip, and its settings; it gives None or what to report.
+models, files. Every rule takes a trajectory, what is known of its clip, and its settings; it gives None or what to
+report.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def size(trajectory: Trajectory, facts: ClipFacts, rule: SizeRule) -> Dropped | 
 
 
 def confidence(trajectory: Trajectory, facts: ClipFacts, rule: ConfidenceRule) -> Dropped | None:
-    """`confidence`: the follower is not sure enough. One without scores, or without any after the first frame, passes."""
+    """`confidence`: the follower is not sure enough. One without scores after the first frame passes."""
     score = mean_score(trajectory) if rule.of == "mean" else _finite(trajectory, np.min)
     if score is None or score > rule.min_score:
         return None

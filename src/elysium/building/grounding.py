@@ -57,8 +57,8 @@ def ground_clip(
 
 
 def candidates(found: Detections, resolution_wh: tuple[int, int], settings: GroundingSettings) -> Detections:
-    """What scores more than `min_score`, inside of the frame and with an area, best first; of two that overlap more than
-    `same_iou` the better."""
+    """What scores more than `min_score`, inside of the frame and with an area, best first; of two that overlap more
+    than `same_iou` the better."""
     boxes = clip_to_frame(found.boxes_xyxy.reshape(-1, 4), resolution_wh)
     kept: list[int] = []
     for number in np.argsort(-found.scores, kind="stable"):
@@ -140,4 +140,6 @@ def _with_witness(one: Grounded, number: int, found: Detections) -> Grounded:
 
 
 def _unconfirmed(one: Grounded, *numbers: int) -> Dropped:
-    return Dropped(one.phrase.text, "not-confirmed", f"not found in frame {' and '.join(map(str, numbers))} of the clip")
+    return Dropped(
+        one.phrase.text, "not-confirmed", f"not found in frame {' and '.join(map(str, numbers))} of the clip"
+    )

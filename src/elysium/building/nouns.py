@@ -1,6 +1,6 @@
 """From a caption to phrases: what in it can be pointed at, what it is called, and the words that tell it from others.
 
-Knows spaCy's English pipelines and the word lists of nouns.json. Does not know: images, boxes, who looks for the phrases.
+Knows spaCy's English pipelines and the word lists of nouns.json. Does not know: images, boxes, who looks for phrases.
 The rules, their order and their reason codes are in docs/building.md.
 """
 
@@ -250,9 +250,11 @@ def _joined(tokens: list[Any]) -> str:
 
 
 def _tidy(caption: str) -> str:
-    """One line that starts with a small letter, words for views in one piece, which spaCy tags in many ways; a headline ("Young Woman On A Beach"), where capitals say nothing and
-    lead the tagger astray, wholly in small letters."""
-    text = re.sub(r"\b(close|time|slow)[ -](up|lapse|motion)\b", r"\1\2", " ".join(caption.split()), flags=re.IGNORECASE)
+    """One line that starts with a small letter, with "close up" and its like in one word, which spaCy tags in many ways
+    otherwise; a headline ("Young Woman On A Beach"), where capitals lead the tagger astray, all in small letters."""
+    text = re.sub(
+        r"\b(close|time|slow)[ -](up|lapse|motion)\b", r"\1\2", " ".join(caption.split()), flags=re.IGNORECASE
+    )
     long = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 3]
     if len(long) > 1 and sum(word[0].isupper() for word in long) > 0.7 * len(long):
         return text.lower()

@@ -1,11 +1,11 @@
 """What a build.yaml may say about the stages of building a data set: every key, its range and its default.
 
-Knows names and numbers; an unknown key is an error that names it. Does not know: files, plug-ins (`options` is handed to
-them as it is), what the numbers do to a trajectory.
+Knows names and numbers; an unknown key is an error that names it. Does not know: files, plug-ins (`options` is handed
+to them as it is), what the numbers do to a trajectory.
 
-Where the paper (Elysium, arXiv 2403.16558) gives a number it is the default: 0.6 for the grounder, 0.8 for the follower,
-an IoU of 0.3 with the grounder on the middle and the last frame. The others were chosen here; docs/building.md says on
-what.
+Where the paper (Elysium, arXiv 2403.16558) gives a number it is the default: 0.6 for the grounder, 0.8 for the
+follower, an IoU of 0.3 with the grounder on the middle and the last frame. The others were chosen here;
+docs/building.md says on what.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,7 +78,7 @@ def prepare_clip(clip: Clip, settings: FilterSettings) -> Prepared:
     if not cuts or settings.shots.action == "drop":
         return Prepared(clip, tuple(cuts))
     edges = [0, *cuts, len(clip.indices)]
-    parts = [ClipPart(clip, start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [ClipPart(clip, start, stop) for start, stop in pairwise(edges)]
     longest = max(parts, key=lambda part: part.stop - part.start)  # the first of several
     dropped = [Dropped(_named(part), "shot-cut", "not the longest shot") for part in parts if part is not longest]
     if (short := _too_short(longest, settings)) is not None:

@@ -46,7 +46,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a grounder finds for one phrase in one image: boxes_xyxy (N, 4) in pixels, scores (N,) in 0..1, best first."""
+    """What a grounder finds of a phrase in one image: boxes_xyxy (N, 4) in pixels, scores (N,) in 0..1, best first."""
 
     boxes_xyxy: FloatArray
     scores: FloatArray
@@ -129,9 +129,9 @@ class Grounder(Protocol):
 
 @runtime_checkable
 class Follower(Protocol):
-    """Where what is in a box goes. A follower is used for one object after another, or for all of a clip at once."""
+    """Where what is in a box goes. It is used for one object after another, or for all of a clip at once."""
 
     name: str
 
     def follow(self, clip: Clip, starts_xyxy: Sequence[FloatArray]) -> list[tuple[FloatArray, FloatArray | None]]:
-        """For each start (4,) in frame 0: boxes_xyxy (T, 4) in pixels, NaN where it is lost, and scores (T,) or None."""
+        """For each start (4,) in frame 0: boxes_xyxy (T, 4) in pixels, NaN where lost, and scores (T,) or None."""

@@ -1,7 +1,7 @@
 """The trackers that a model is measured against: no motion at all, and those that OpenCV brings along.
 
-Knows their names and how one-pass evaluation asks them; `elysium.opencv` knows OpenCV. Does not know: data sets, scores,
-models of Elysium. OpenCV is imported when the first of its trackers is built.
+Knows their names and how one-pass evaluation asks them; `elysium.opencv` knows OpenCV. Does not know: data sets,
+scores, models of Elysium. OpenCV is imported when the first of its trackers is built.
 
 OpenCV says of some frames that the object is lost, KCF of two in three; the box before then stands, as LaSOT's toolkit
 and pytracking have it. Success AUC of 21 short sequences of OTB, DAVIS, UAV123 and VOT, first frame counted, OpenCV 5.0

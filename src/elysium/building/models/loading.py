@@ -1,7 +1,7 @@
 """What the plug-ins of transformers share: loading without torchvision, and pixels as their models want them.
 
 transformers' own processors for video, and for images in part, need torchvision, which this package does without: a
-frame is resized with Pillow and normalised with NumPy here, by the numbers of the checkpoint's preprocessor_config.json.
+frame is resized with Pillow and normalised with NumPy here, by what the checkpoint's preprocessor_config.json says.
 Knows nothing of phrases or boxes.
 """
 
@@ -38,7 +38,7 @@ def load_model(kind: Any, model: str, device: torch.device, dtype: torch.dtype) 
         raise load_error(model, error, _remedy(model)) from error
     if report.get("missing_keys") or report.get("mismatched_keys"):
         raise ModelError(
-            f"The weights of {model} do not fit its architecture: {'; '.join(key_problems(report, _MOST_NAMED))}",
+            f"The weights of {model} do not fit its architecture: {_problems(report)}",
             "Use a checkpoint of this architecture.",
         )
     return loaded.eval().to(device)
@@ -54,15 +54,12 @@ def is_here(model: str) -> bool:
     """Whether a model can be had without the network: a folder, or a hub id in the cache."""
     if Path(model).expanduser().is_dir():
         return True
-    found = cached_file(model, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
-                        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False)  # fmt: skip
-    return found is not None
+    return _cached(model, "config.json", local_files_only=True) is not None
 
 
 def preprocessing(model: str, file: str = "preprocessor_config.json") -> dict[str, Any]:
     """What a checkpoint says of its pixels; {} if it says nothing."""
-    found = cached_file(model, file, _raise_exceptions_for_missing_entries=False,
-                        _raise_exceptions_for_connection_errors=False)  # fmt: skip
+    found = _cached(model, file)
     if found is None:
         return {}
     try:
@@ -80,6 +77,17 @@ def pixels(image: Image, size_wh: tuple[int, int], said: Mapping[str, Any]) -> t
     mean, std = (np.array(said.get(k) or d, dtype=np.float32)
                  for k, d in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)))  # fmt: skip
     return torch.from_numpy(np.ascontiguousarray(((shares - mean) / std).transpose(2, 0, 1)))[None]
+
+
+def _cached(model: str, file: str, **options: Any) -> str | None:
+    """Where a file of a model lies on this machine; None if it cannot be had."""
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
+    found: str | None = cached_file(model, file, **quiet, **options)
+    return found
+
+
+def _problems(report: Mapping[str, Any]) -> str:
+    return "; ".join(key_problems(report, _MOST_NAMED))
 
 
 def _remedy(model: str) -> str:

@@ -1,7 +1,7 @@
 """SAM 2 through transformers as a follower: a box in the first frame becomes masks, their bounding boxes come back.
 
-Ravi et al., "SAM 2", arXiv 2408.00714. Frames go in one at a time, and what the model no longer looks at is let go of, so
-memory does not grow with the clip. Does not know: phrases, which trajectories are any good.
+Ravi et al., "SAM 2", arXiv 2408.00714. Frames go in one at a time, and what the model no longer looks at is let go of,
+so memory does not grow with the clip. Does not know: phrases, which trajectories are any good.
 """
 
 from __future__ import annotations
