@@ -35,7 +35,8 @@ def main() -> None:
     texts = {
         "nano figures": summary(), "marks": marks(), "synthetic": synthetic(), "real": real(), "speed": speed(),
         "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
-        "finetune": finetune(), "reading": reading(), "shards": shards(),
+        "finetune": finetune(), "reading": reading(), "shards": shards(), "build truth": build_truth(),
+        "build real": build_real(), "build speed": build_speed(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         if fill(path, texts):
@@ -229,6 +230,78 @@ def finetune() -> str:
     )  # fmt: skip
     lines = table(("held-out clips", "AUC", "SR 0.5", "SR 0.75", "precision"), rows)
     return f"{lines}\n\nTraining took {found['train_s']} s on two cores, with other work beside it."
+
+
+def build_truth() -> str:
+    found = result("building_truth")
+    rules = found["defaults"]["rules"]
+
+    def row(name: str, scored: dict[str, Any]) -> tuple[object, ...]:
+        low, high = scored["interval"]
+        between = f"{share(scored['precision'])} ({100 * low:.0f} to {100 * high:.0f} %)" if scored["kept"] else "–"
+        return name, scored["kept"], scored["right"], between, share(scored["recall"])
+
+    rows = [row(name, scored) for name, scored in rules.items()]
+    rows.append(row("all rules, no witnesses asked for", found["without witnesses"]["rules"]["all rules"]))
+    lost = ", ".join(f"{count} {reason}" for reason, count in found["defaults"]["lost"].items())
+    told = prose(
+        f"{found['videos']} clips of {found['frames']} frames made by program, with captions that name",
+        f"{found['things']} things in plain words; {plugins(found)}. Right: a mean IoU of 0.5 or more with what the phrase names.",
+        f"Precision: of what was kept, with Wilson's interval for 95 %; recall: of all things named. Lost: {lost}.",
+    )
+    return f"{told}\n\n{table(('', 'kept', 'right', 'precision', 'recall'), rows)}\n\n`{command(found)}`"
+
+
+def plugins(found: dict[str, Any]) -> str:
+    return ", ".join(f"{stage}: {name}" for stage, name in found["plugins"].items())
+
+
+def command(found: dict[str, Any]) -> str:
+    return str(found["command"])
+
+
+def build_real() -> str:
+    found = result("building_real")
+    levels = ((name, level["count"], told_losses(level)) for name, level in found["funnel"].items())
+    kept = "; ".join(f"{id}: {words}" for id, words in found["kept"]) or "nothing"
+    told = prose(
+        "The ten clips of `../shared/data/videos` with captions of our own (`benchmarks/building_captions.jsonl`);",
+        f"{plugins(found)}. Kept: {kept}.",
+    )
+    return f"{told}\n\n{table(('', 'count', 'lost'), levels)}\n\n`{command(found)}`"
+
+
+def told_losses(level: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in level.get("lost", {}).items())
+
+
+def build_speed() -> str:
+    found, peaks = result("building_speed"), result("building_memory")
+    stages = (
+        (stage, f"{found['cpu_s'].get(stage, sum(found['cpu_s'].values())):.3f}", f"{number:,}")
+        for stage, number in found["videos_per_core_hour"].items()
+    )
+    runs = (
+        (name, run["stages_cpu_s_per_video"], run["steady_s_per_video"], run["clock_s"], run["driver_cpu_s"])
+        for name, run in found["runs"].items()
+    )
+    memory = (
+        (name, *(f"{run[role]:.0f}" if role in run else "–" for role in ("driver", "worker")))
+        for name, run in peaks.items() if isinstance(run, dict) and "driver" in run
+    )  # fmt: skip
+    told = prose(
+        f"{found['videos']} clips of {found['frames']} frames of {found['size_px']} pixels with {found['phrases']:.1f}",
+        f"phrases each, of which {found['boxes']:.1f} were followed. Two cores that others worked on, too (a",
+        f"load of {found['load_average']}): what counts are seconds of the processor; those on the clock say little.",
+    )
+    heads = (
+        ("stage", "processor, s a video", "videos per core-hour"),
+        ("", "processor of the stages, s a video", "clock, s a video, from the first to the last", "clock in all, s",
+         "processor of the process that shares out, s"),
+        ("", "peak memory of the process that shares out, MiB", "of the largest that builds, MiB"),
+    )  # fmt: skip
+    tables = [table(head, rows) for head, rows in zip(heads, (stages, runs, memory), strict=True)]
+    return "\n\n".join([told, *tables, f"`{command(found)}`, `{command(peaks)}`"])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from building_world import overrides, settings, world, write_captions, write_vid
 from elysium.building import store as stores
 from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
+from elysium.building.clips import VideoClip, write_frames
 from elysium.building.funnel import Funnel
 from elysium.building.pipeline import Plan, build, build_video
 from elysium.building.results import Loss, VideoResult, from_json, to_json
@@ -31,7 +32,8 @@ from elysium.building.store import Store
 from elysium.cli.main import main
 from elysium.data.records import read_records
 from elysium.data.validate import validate
-from elysium.training.sources import RecordClips
+from elysium.training import recipe
+from training_kit import log_lines, source, write_config, write_model
 
 Run = Callable[..., int]
 
@@ -71,11 +73,23 @@ def test_records_are_what_was_followed_with_frames_that_stand_alone(tmp_path: Pa
     assert summary.records == 3 and not summary.defective
 
 
-def test_training_reads_the_records(tmp_path: Path, run: Run) -> None:
+def test_training_learns_from_the_records(tmp_path: Path, run: Run) -> None:
     world(tmp_path, 2)
     run()
-    clips = RecordClips(tmp_path / "out" / "records.jsonl", tmp_path / "out", 96)
-    assert len(clips) == 2  # tracks over the same frames are one clip
+    out, model = tmp_path / "out", write_model(tmp_path / "model")
+    data, steps = {"sources": [source(out / "records.jsonl", out)]}, {"max_steps": 2, "save_steps": 2}
+    config = write_config(tmp_path / "run.yaml", model={"path": model}, data=data, trainer=steps)
+    recipe.run(config)
+    losses = [line["loss"] for line in log_lines(tmp_path / "run") if "loss" in line]
+    assert len(losses) == 2 and all(np.isfinite(losses))
+
+
+def test_a_folder_of_images_is_a_video(tmp_path: Path, run: Run) -> None:
+    write_video(tmp_path / "a.mp4")
+    write_frames(VideoClip.open(tmp_path / "a.mp4"), tmp_path / "videos", "walk")
+    write_captions(tmp_path / "captions.jsonl", [{"video": "walk", "caption": "a red square"}])
+    assert run() == 0
+    assert [record["vid"] for record in lines(tmp_path / "out" / "records.jsonl")] == ["walk"]
 
 
 def test_every_phrase_is_accounted_for_exactly_once(tmp_path: Path, run: Run) -> None:
