@@ -246,8 +246,9 @@ def build_truth() -> str:
     lost = ", ".join(f"{count} {reason}" for reason, count in found["defaults"]["lost"].items())
     told = prose(
         f"{found['videos']} clips of {found['frames']} frames made by program, with captions that name",
-        f"{found['things']} things in plain words; {plugins(found)}. Right: a mean IoU of 0.5 or more with what the phrase names.",
-        f"Precision: of what was kept, with Wilson's interval for 95 %; recall: of all things named. Lost: {lost}.",
+        f"{found['things']} things in plain words; {plugins(found)}.",
+        "Right: a mean IoU of 0.5 or more with what the phrase names. Precision: of what was kept, with Wilson's",
+        f"interval for 95 %; recall: of all things named. Lost: {lost}.",
     )
     return f"{told}\n\n{table(('', 'kept', 'right', 'precision', 'recall'), rows)}\n\n`{command(found)}`"
 

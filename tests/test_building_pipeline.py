@@ -188,6 +188,8 @@ def test_a_run_skips_what_is_done_and_makes_anew_what_has_changed(
     assert len(log.read_text().split()) == 7
     assert [len(record["box"]) for record in lines(tmp_path / "out" / "records.jsonl")] == [10] * 4
     assert len(list((tmp_path / "out" / "frames" / "v1").iterdir())) == 10
+    run("filters.size.min_side_px=50")
+    assert not list((tmp_path / "out" / "frames").iterdir())
 
 
 def test_what_is_torn_is_made_again(tmp_path: Path, run: Run) -> None:

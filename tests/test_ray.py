@@ -90,7 +90,8 @@ def test_tracking_many_gives_the_same_files_as_alone(tmp_path: Path, ray: None) 
         out: {str(p.relative_to(tmp_path / out)): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
         for out in ("here", "ray")
     }
-    assert sorted(found["here"]) == ["failures.jsonl"] + [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
+    tracks = [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
+    assert sorted(found["here"]) == ["failures.jsonl", *tracks]
     assert found["ray"] == found["here"]
     assert main([*command, "--output", str(tmp_path / "ray"), "--workers", "1", "--model", "nosuch"]) == 2
 

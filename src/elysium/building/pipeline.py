@@ -145,8 +145,7 @@ def _filters(work: Work, stages: Stages, plan: Plan) -> None:
 
 def _records(work: Work, stages: Stages, plan: Plan) -> None:
     """The frames of what was kept; the result is saved behind all stages, with the time that they took."""
-    if work.result.kept:
-        plan.store.write_frames(work.result, work.open_clip())
+    plan.store.write_frames(work.result, work.clip)
 
 
 STAGES: dict[str, Stage] = {

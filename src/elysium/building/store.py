@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,10 +88,13 @@ class Store:
             return None
         return head.get("digest") if isinstance(head, dict) and head.get("form") == _FORM else None
 
-    def write_frames(self, result: VideoResult, clip: VideoClip) -> None:
-        """The images of the records of a video, before its result says that they are there. Raises OutputError,
-        SourceError."""
-        write_frames(clip, self.folder, f"{FRAMES}/{result.id}")
+    def write_frames(self, result: VideoResult, clip: VideoClip | None) -> None:
+        """The images of the records of a video, before its result says that they are there; without records those of an
+        earlier one are taken away. Raises OutputError, SourceError."""
+        if result.kept and clip is not None:
+            write_frames(clip, self.folder, f"{FRAMES}/{result.id}")
+        else:
+            shutil.rmtree(self.folder / FRAMES / result.id, ignore_errors=True)
 
     def save(self, result: VideoResult, digest: str) -> None:
         """Raises OutputError."""
