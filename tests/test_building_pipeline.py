@@ -23,13 +23,14 @@ from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
 from elysium.building.clips import VideoClip, write_frames
 from elysium.building.funnel import Funnel
-from elysium.building.pipeline import Plan, build, build_video
+from elysium.building.pipeline import STAGES, Plan, Task, advance, build, build_video
 from elysium.building.results import Loss, VideoResult, from_json, to_json
 from elysium.building.settings import BuildSettings
 from elysium.building.staff import Stages, choose
 from elysium.building.stages import Dropped
 from elysium.building.store import Store
 from elysium.cli.main import main
+from elysium.cluster import Mark
 from elysium.data.records import read_records
 from elysium.data.validate import validate
 from elysium.training import recipe
@@ -310,6 +311,17 @@ def test_one_video_can_be_built_by_itself(tmp_path: Path) -> None:
     assert set(result.cpu_s) == {"nouns", "open", "grounding", "following", "filters", "records"}
     assert plan.store.load("v1").kept[1].boxes_xyxy.shape == (12, 4)
     assert plan.store.digest("v1") == plan.digest(result.captioned)
+
+
+def test_a_video_that_ended_its_process_twice_is_not_tried_again(tmp_path: Path) -> None:
+    captions = world(tmp_path, 1)
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
+    task, stages = Task(read_captions(captions)[0]), Stages(plan.staff)
+    for tries, run, error in ((1, plan.run, ""), (2, "another", ""), (2, plan.run, "filters: the process that")):
+        Mark(plan.store.result_path("v0").with_suffix(".begun"), run).begin(tries, "filters")
+        told = advance(task, plan, stages, list(STAGES)).error
+        assert told.startswith(error) and bool(told) == bool(error)
+        assert plan.store.mark("v0", plan.run).tries() == (0, "")
 
 
 def test_results_survive_json(tmp_path: Path) -> None:
