@@ -182,8 +182,7 @@ def judge(trajectories: Sequence[Trajectory], facts: ClipFacts, settings: Filter
 
 def _there(trajectory: Trajectory) -> NDArray[np.bool_]:
     """(T,) where there is a box."""
-    there: NDArray[np.bool_] = np.isfinite(trajectory.boxes_xyxy).all(axis=1)
-    return there
+    return np.asarray(np.isfinite(trajectory.boxes_xyxy).all(axis=1))
 
 
 def _finite(trajectory: Trajectory, function: Callable[[FloatArray], Any]) -> float | None:
