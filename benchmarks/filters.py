@@ -2,9 +2,9 @@
 
     python benchmarks/filters.py ../shared/data/sequences --nanotrack ../shared/data/models/nanotrack-v2
 
-Clips of 64 frames, four of a sequence at most, followed from the true box. A trajectory is good if its last eight frames
-have a mean IoU of 0.5 or more with the truth, lost if below 0.3. For `overlap` the true boxes of the middle and the last
-frame stand for a grounder's. The true boxes are judged as well: what fires on them is wrong.
+Clips of 64 frames, four of a sequence at most, followed from the true box. A trajectory is good if its last eight
+frames have a mean IoU of 0.5 or more with the truth, lost if below 0.3. For `overlap` the true boxes of the middle and
+the last frame stand for a grounder's. The true boxes are judged as well: what fires on them is wrong.
 """
 
 from __future__ import annotations

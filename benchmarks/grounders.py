@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, help="the folder of shared data, with assets and sequences")
     parser.add_argument("--detector", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--fit-clips", type=int, default=170)
     parser.add_argument("--scores", type=float, nargs="+", default=[0.3, 0.6, 0.8])
     options = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from elysium.boxes import iou
 from elysium.building.models import sam2 as sam2_module
 from elysium.building.models.grounding_dino import GroundingDino, input_size
 from elysium.building.models.loading import is_here, pixels
-from elysium.building.models.own import OwnFollower, OwnGrounder
+from elysium.building.models.own import GROUNDING_LINES, OwnFollower, OwnGrounder, calibrate
 from elysium.building.models.sam2 import Sam2Follower, mask_box, upsampled
 from elysium.building.stages import Follower, Grounder
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
@@ -240,9 +241,13 @@ def made_clip() -> tuple[FakeClip, np.ndarray, str]:
     return FakeClip(list(made.frames)), thing.boxes_xyxyn * 192.0, thing.expressions[0]
 
 
-def test_nano_finds_and_follows(made_clip: tuple[FakeClip, np.ndarray, str]):
+@pytest.fixture(scope="module")
+def grounder() -> OwnGrounder:
+    return OwnGrounder(threads=1)
+
+
+def test_nano_finds_and_follows(made_clip: tuple[FakeClip, np.ndarray, str], grounder: OwnGrounder):
     clip, truth, words = made_clip
-    grounder = OwnGrounder(threads=1)
     (found,) = grounder.ground(clip.frame(0), [phrase(words)])
     assert found.boxes_xyxy.shape == (1, 4) and 0 < found.scores[0] <= 1
     assert iou(found.boxes_xyxy[0], truth[0]) > 0.5
@@ -260,13 +265,37 @@ def test_own_boxes_that_only_stand_in_are_none(monkeypatch: pytest.MonkeyPatch):
         "scores": np.array([0.9, 0.1, 0.8]), "__len__": lambda self: 3,
     })()  # fmt: skip
     model = type("M", (), {"track": lambda self, frames, boxes: type("R", (), {"tracks": [track]})()})()
-    follower._model, follower._tracking = model, {}
+    follower._model, follower._tracking, follower._line = model, {}, None
     ((boxes, _),) = follower.follow(noise(4), [np.array([1.0, 1, 9, 9])])
     assert boxes[0].tolist() == [1, 1, 9, 9] and np.isnan(boxes[1:]).all()
 
 
+@pytest.mark.parametrize("line", [None, (5.65, 2.90)])
+def test_calibrated_scores_keep_their_order_and_their_ends(line: tuple[float, float] | None):
+    scores = np.array([0.0, 0.05, 0.14, 0.3, 1.0, np.nan])
+    found = calibrate(scores, line)
+    if line is None:
+        np.testing.assert_array_equal(found, scores)
+        return
+    assert found[0] == 0 and np.isnan(found[-1]) and (np.diff(found[:-1]) > 0).all() and found[-2] <= 1
+    assert found[2] == pytest.approx(1 / (1 + np.exp(-(5.65 + 2.90 * np.log(0.14 / 0.86)))))  # about 0.6
+
+
+def test_nanos_scores_are_calibrated_and_its_boxes_are_not_changed(
+    made_clip: tuple[FakeClip, np.ndarray, str], grounder: OwnGrounder, monkeypatch: pytest.MonkeyPatch
+):
+    clip, _, words = made_clip
+    (likely,) = grounder.ground(clip.frame(0), [phrase(words)])
+    monkeypatch.setattr(grounder, "_line", None)
+    (own,) = grounder.ground(clip.frame(0), [phrase(words)])
+    np.testing.assert_array_equal(own.boxes_xyxy, likely.boxes_xyxy)
+    np.testing.assert_allclose(calibrate(own.scores, GROUNDING_LINES["nano"]), likely.scores)
+    assert own.scores[0] < likely.scores[0]
+
+
 def test_the_words_that_nano_is_asked_for():
     grounder = OwnGrounder.__new__(OwnGrounder)
+    grounder._line = None
     asked: list[str] = []
 
     def ground(image: np.ndarray, words: str) -> tuple[np.ndarray, float]:
@@ -281,3 +310,43 @@ def test_the_words_that_nano_is_asked_for():
     assert asked == ["red dog", "a red dog runs"]
     with pytest.raises(InputError, match="The words asked for are 'noun'"):
         OwnGrounder(words="noun")  # type: ignore[arg-type]
+
+
+# --- the documentation -----------------------------------------------------------------------------
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "building.md").read_text(encoding="utf-8")
+
+
+def block(words: str) -> str:
+    """The Python of the page that holds these words."""
+    (found,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if words in code)
+    return found
+
+
+def test_the_pages_walk_through_the_stages_runs(capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    names: dict[str, Any] = {}
+    exec(compile(block("class Clip:"), "building.md", "exec"), names)
+    assert [one.text for one in names["phrases"]] and len(names["verdicts"]) == len(names["starts"]) == 1
+    assert names["verdicts"][0].reasons == ()
+
+
+def test_the_pages_tracker_follows_with_a_stand_in():
+    names: dict[str, Any] = {}
+    exec(compile(block("class MixFormerFollower"), "building.md", "exec"), names)
+
+    class Still:
+        def initialize(self, image: np.ndarray, info: dict[str, Any]) -> None:
+            self.box = info["init_bbox"]
+
+        def track(self, image: np.ndarray) -> dict[str, Any]:
+            return {"target_bbox": self.box, "conf_score": 0.9}
+
+    follower = names["MixFormerFollower"]("mixformer.pth")
+    follower.new_tracker = Still
+    assert isinstance(follower, Follower)
+    first, second = follower.follow(noise(3), STARTS)
+    np.testing.assert_array_equal(first[0], [STARTS[0]] * 3)
+    np.testing.assert_array_equal(second[0], [STARTS[1]] * 3)
+    assert np.isnan(first[1][0]) and first[1][1:].tolist() == [0.9, 0.9]

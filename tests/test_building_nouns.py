@@ -3,7 +3,7 @@
 building_captions.tsv: `expected` is what the rules should give, written before they were run; `now` what they give with
 the small spaCy model where that differs ("-": nothing), known misses that are pinned. Its sets: `tuned` was looked at
 while word lists and rules were made; of `read` the misses were read once, and a rule came of it; `fresh` was written
-after that and changed nothing.
+after that (26 of 30 then).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_the_share_of_captions_that_come_out_as_expected():
         agree[row["set"]][0] += not row["now"]
         agree[row["set"]][1] += 1
         assert not row["now"] or chunks(row["now"]) != chunks(row["expected"])
-    assert agree == {"tuned": [108, 114], "read": [36, 40], "fresh": [26, 30]}
+    assert agree == {"tuned": [108, 114], "read": [36, 40], "fresh": [27, 30]}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,11 @@ def test_what_is_dropped_and_why(nouns: SpacyNouns, caption: str, what: str, rea
     assert (what, reason) in [(one.what, one.reason) for one in dropped]
     if reason != "duplicate":
         assert what not in [phrase.text for phrase in kept]
+
+
+def test_names_are_written_as_names(nouns: SpacyNouns):
+    assert [one.text for one in nouns.phrases("a green pentagon moves to the right")[0]] == ["green pentagon"]
+    assert nouns.phrases("John and a friend in Madrid")[1][0].reason == "name"
 
 
 def test_a_camera_that_someone_holds_is_a_thing(nouns: SpacyNouns):

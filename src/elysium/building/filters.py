@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elysium.boxes import FloatArray, box_area, iou
 from elysium.building.drift import innovations
@@ -179,9 +180,9 @@ def judge(trajectories: Sequence[Trajectory], facts: ClipFacts, settings: Filter
     return verdicts
 
 
-def _there(trajectory: Trajectory) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _there(trajectory: Trajectory) -> NDArray[np.bool_]:
     """(T,) where there is a box."""
-    return ~np.isnan(trajectory.boxes_xyxy).any(axis=1)
+    return np.asarray(np.isfinite(trajectory.boxes_xyxy).all(axis=1))
 
 
 def _finite(trajectory: Trajectory, function: Callable[[FloatArray], Any]) -> float | None:

@@ -68,7 +68,7 @@ class SpacyNouns:
         kept: list[Phrase] = []
         dropped: list[Dropped] = []
         for chunk in self._nlp(text).noun_chunks:
-            phrase, reason = self._judge(chunk)
+            phrase, reason = self._judge(chunk, caption)
             if not reason and any(phrase.text == other.text for other in kept):
                 reason = "duplicate"
             if reason:
@@ -116,7 +116,7 @@ class SpacyNouns:
         """Whether the pipeline has seen a word, or a list of ours has it."""
         return word in self._nlp.vocab.strings or any(word in words for words in _lists().values())
 
-    def _judge(self, chunk: Any) -> tuple[Phrase, str]:
+    def _judge(self, chunk: Any, caption: str) -> tuple[Phrase, str]:
         """The phrase of a noun chunk, and the code of why it is none ("" if it is one)."""
         head, words, expression = chunk.root, _bare(chunk), _expression(chunk.root)
         if _ends_in_a_verb(chunk):
@@ -128,7 +128,10 @@ class SpacyNouns:
             return phrase, "excluded"
         if self._keep.intersection(names):
             return phrase, ""
-        return phrase, _reason(head, frozenset(names))
+        reason = _reason(head, frozenset(names))
+        # The small pipeline has names where there are none: "a green pentagon".
+        named = head.text.capitalize() in caption and chunk[0].text.lower() not in ("a", "an")
+        return phrase, "" if reason == "name" and not named else reason
 
 
 def _reason(head: Any, names: frozenset[str]) -> str:

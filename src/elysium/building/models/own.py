@@ -94,4 +94,4 @@ def calibrate(scores: FloatArray, line: Line | None) -> FloatArray:
         return values
     inside = np.clip(values, 1e-6, 1 - 1e-6)
     odds = line[0] + line[1] * np.log(inside / (1 - inside))
-    return np.where(values > 0, 1 / (1 + np.exp(-odds)), 0.0)
+    return np.where(values == 0, 0.0, 1 / (1 + np.exp(-odds)))
