@@ -35,11 +35,12 @@ import results
 from elysium.boxes import FloatArray, denormalize, iou
 from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
-from elysium.building.checking import Share
+from elysium.building.checking import Share, judge, read_sheet
 from elysium.building.pipeline import Plan, advanced, build
 from elysium.building.results import VideoResult
+from elysium.building.samples import samples_of
 from elysium.building.settings import BuildSettings
-from elysium.building.staff import choose
+from elysium.building.staff import Stages, choose
 from elysium.building.stages import Trajectory
 from elysium.building.store import Store
 from elysium.config_files import load_section
@@ -56,6 +57,7 @@ CHEAP = [
     "nouns.plugin=building_plugins:CommaNouns", "grounding.plugin=building_plugins:MiddleGrounder",
     "following.plugin=building_plugins:StillFollower", "filters.shots.enabled=false",
 ]  # fmt: skip
+ONCE = ["following.plugin=building_plugins:RememberingFollower"]  # both settings of grounding start from the same boxes
 Figures = dict[str, Any]
 
 
@@ -90,10 +92,16 @@ def truth(options: argparse.Namespace) -> Figures:
         things = write_world(place, options.assets, int(options.videos))
         figures: Figures = {"videos": len(things), "things": sum(map(len, things.values())), "frames": FRAMES}
         for name, more in (("defaults", []), ("without witnesses", ["grounding.witnesses=none"])):
-            built, plan = run(place, place / name, [*options.settings, *more])
+            built, plan = run(place, place / name, [*ONCE, *options.settings, *more])
             figures[name] = judged(built, things)
-            figures.setdefault("plugins", {k: str(m.name) for k, m in plan.staff.members().items()})
+            figures.setdefault("plugins", named(plan))
         return figures
+
+
+def named(plan: Plan) -> dict[str, str]:
+    """The plug-ins of a build by stage."""
+    stages = Stages(plan.staff)
+    return {"nouns": stages.nouns.name, "grounding": stages.grounder.name, "following": stages.follower.name}
 
 
 def write_world(folder: Path, assets: Path | None, count: int) -> dict[str, list[Thing]]:
@@ -200,11 +208,20 @@ def real(options: argparse.Namespace) -> Figures:
     funnel = write_files(plan, items, done.failures, captions)
     built = [plan.store.load(item.id) for item in items]
     return {
-        "plugins": {stage: member.name for stage, member in plan.staff.members().items()},
-        "settings": options.settings, "funnel": funnel.to_json(),
+        "plugins": named(plan), "settings": options.settings, "checked": checked(built), "funnel": funnel.to_json(),
         "kept": [[result.id, one.grounded.phrase.expression] for result in built for one in result.kept],
         "cpu_s": spent(built),
     }  # fmt: skip
+
+
+def checked(built: Sequence[VideoResult]) -> Figures | None:
+    """What the verdicts of `building_check.csv` say, if they are about these samples."""
+    rows = read_sheet(Path(__file__).with_name("building_check.csv"))
+    samples = [sample.name for result in built for sample in samples_of(result)]
+    if {row.sample for row in rows} != set(samples):
+        return None
+    verdicts = judge(rows, samples)
+    return {"precision": str(verdicts.precision), "missed": str(verdicts.missed)}
 
 
 def spent(built: Sequence[VideoResult]) -> dict[str, float]:

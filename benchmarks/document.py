@@ -317,9 +317,18 @@ def build_real() -> str:
     kept = "; ".join(f"{id}: {words}" for id, words in found["kept"]) or "nothing"
     told = prose(
         "The ten clips of `../shared/data/videos` with captions of our own (`benchmarks/building_captions.jsonl`);",
-        f"{plugins(found)}. Kept: {kept}.",
+        f"{plugins(found)}. Kept: {kept}.", told_check(found["checked"]),
     )
     return f"{told}\n\n{table(('', 'count', 'lost'), levels)}\n\n`{command(found)}`"
+
+
+def told_check(checked: dict[str, str] | None) -> str:
+    if checked is None:
+        return ""
+    return (
+        f"Looked at, all of them (`benchmarks/building_check.csv`): of what was kept, right {checked['precision']}; of "
+        f"what was dropped, right {checked['missed']}."
+    )
 
 
 def told_losses(level: dict[str, Any]) -> str:
