@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -71,13 +73,16 @@ class Thing:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("truth", "real", "speed", "memory"))
+    parser.add_argument("part", choices=("truth", "real", "speed", "memory", "carry"))
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--videos", default="60", help="truth and speed: how many; real: their folder")
     parser.add_argument("--output", type=Path)
     options = parser.parse_intermixed_args()
     parts = {"truth": truth, "real": real, "speed": speed, "memory": memory}
+    if options.part == "carry":
+        carry(options)
+        return
     figures = parts[options.part](options)
     print(json.dumps(figures, indent=1))
     results.write(f"building_{options.part}", figures)
@@ -237,10 +242,11 @@ def speed(options: argparse.Namespace) -> Figures:
         place = Path(folder)
         write_world(place, options.assets, int(options.videos))
         items = read_captions(place / "captions.jsonl")
-        runs = {}
-        for name, workers in (("warm", 0), ("plain", 0), ("1 worker", 1), ("2 workers", 2)):
-            runs[name] = timed(place, place / name, options.settings, items, workers)
-        built = [Store(place / "plain").load(item.id) for item in items]
+        runs = {
+            name: timed(place, place / name, options.settings, items, workers)
+            for name, workers in (("plain loop", 0), ("1 worker", 1), ("2 workers", 2))
+        }
+        built = [Store(place / "plain loop").load(item.id) for item in items]
         by_stage = spent(built)
         return {
             "videos": len(items), "frames": FRAMES, "size_px": SIZE_PX, "load_average": round(os.getloadavg()[0], 1),
@@ -248,7 +254,7 @@ def speed(options: argparse.Namespace) -> Figures:
             "cpu_s": by_stage,
             "videos_per_core_hour": {stage: round(3600 / max(s, 1e-4)) for stage, s in by_stage.items()}
             | {"all": round(3600 / sum(by_stage.values()))},
-            "runs": {name: run for name, run in runs.items() if name != "warm"},
+            "runs": runs,
         }  # fmt: skip
 
 
@@ -273,6 +279,7 @@ def timed(
 
 
 def memory(options: argparse.Namespace) -> Figures:
+    """Each run in a process of its own: what one leaves behind would count for the next."""
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -283,18 +290,27 @@ def memory(options: argparse.Namespace) -> Figures:
             lines = [{"video": "grey.mp4", "caption": "a thing, a thing, a thing", "id": f"c{n}"} for n in range(count)]
             (place / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             for workers in (0, 2):
-                if not workers and count == 100:
-                    run(place, place / "warm", CHEAP)  # what is imported once
-                with peaks() as found:
-                    built, _ = run(place, place / f"{count}-{workers}", CHEAP, workers)
-                assert len(built) == count
-                figures[f"{count} clips, {workers} workers"] = dict(found)
+                command = [sys.executable, __file__, "carry", f"running.workers={workers}", "--videos", folder]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                figures[f"{count} clips, {workers} workers"] = json.loads(done.stdout)
     return figures
+
+
+def carry(options: argparse.Namespace) -> None:
+    """One run of `memory`: prints the peaks."""
+    place = Path(options.videos)
+    plan = planned(place, Path(tempfile.mkdtemp(dir=place)), [*CHEAP, *options.settings])
+    with peaks() as found:
+        items = read_captions(place / "captions.jsonl")
+        done = build(items, plan, plan.settings.running.workers)
+        write_files(plan, items, done.failures, place / "captions.jsonl")
+    assert done.built == len(items)
+    print(json.dumps(found))
 
 
 @contextmanager
 def peaks() -> Iterator[dict[str, float]]:
-    """Peak memory in MiB of this process and of those that Ray works with, by what they are; read twice a second."""
+    """Peak memory in MiB of this process and of those below it that build, by what they are; read twice a second."""
     found: dict[str, float] = {}
     over = threading.Event()
 
@@ -321,7 +337,17 @@ def role(pid: int) -> str:
         title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-    return "worker" if "ray::MapWorker" in title else ""
+    return "worker" if "ray::MapWorker" in title and str(os.getpid()) in ancestors(pid) else ""
+
+
+def ancestors(pid: int) -> Iterator[str]:
+    """The processes above one."""
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            return
+        yield str(pid)
 
 
 def resident(pid: int) -> float:
