@@ -206,9 +206,9 @@ def build_grounders() -> str:
 
     told = prose(
         "Who should be the default without the network was measured (`python benchmarks/grounders.py`): nano",
-        "against FastestDet, a small detector of the 80 COCO classes. On the made clips all things are held out from",
-        "nano's training. `answered`: the stage takes a start from it; `confirmed`: it is found in the middle and",
-        "last frame as well; in brackets how many of these starts are right (IoU > 0.5).",
+        "against FastestDet, a small detector of the 80 COCO classes. The made clips are of the generator's held-out",
+        "split. `answered`: the stage takes a start from it; `confirmed`: it is found in the middle and last frame as",
+        "well; in brackets how many of these starts are right (IoU > 0.5).",
     )
     lines = table(("", "grounder", "`min_score`", "phrases", "answered (right)", "confirmed (right)"), rows())
     after = prose(

@@ -80,6 +80,10 @@ def test_what_is_dropped_and_why(nouns: SpacyNouns, caption: str, what: str, rea
         assert what not in [phrase.text for phrase in kept]
 
 
+def test_words_with_accents_are_words(nouns: SpacyNouns):
+    assert [one.text for one in nouns.phrases("A girl hits a piñata with a stick")[0]] == ["girl", "piñata", "stick"]
+
+
 def test_names_are_written_as_names(nouns: SpacyNouns):
     assert [one.text for one in nouns.phrases("a green pentagon moves to the right")[0]] == ["green pentagon"]
     assert nouns.phrases("John and a friend in Madrid")[1][0].reason == "name"
@@ -149,6 +153,13 @@ def test_the_noun_is_the_head_in_the_singular(nouns: SpacyNouns, caption: str, n
 def test_captions_in_other_languages_are_set_aside_whole(nouns: SpacyNouns, caption: str, sign: str):
     kept, (dropped,) = nouns.phrases(caption)
     assert kept == [] and (dropped.what, dropped.reason, dropped.detail) == (caption, "not-english", sign)
+
+
+def test_what_was_read_before_does_not_change_what_is_english():
+    nouns = SpacyNouns()
+    assert nouns.not_english("Hund läuft Strand")
+    nouns.phrases("The man with the hund said läuft to the strand and they all went away from there")
+    assert nouns.not_english("Hund läuft Strand")
 
 
 def test_no_english_caption_of_the_table_is_taken_for_another_language(nouns: SpacyNouns):

@@ -54,6 +54,8 @@ class SpacyNouns:
 
     def __init__(self, pipeline: str | None = None, keep: Iterable[str] = (), drop: Iterable[str] = ()) -> None:
         self._nlp = _load(pipeline)
+        # Now: every text that is read adds its words, and what a caption is must not depend on those before it.
+        self._words = frozenset(self._nlp.vocab.strings)
         self._keep = frozenset(word.lower() for word in keep)
         self._drop = frozenset(word.lower() for word in drop)
 
@@ -114,7 +116,7 @@ class SpacyNouns:
 
     def _knows(self, word: str) -> bool:
         """Whether the pipeline has seen a word, or a list of ours has it."""
-        return word in self._nlp.vocab.strings or any(word in words for words in _lists().values())
+        return word in self._words or any(word in words for words in _lists().values())
 
     def _judge(self, chunk: Any, caption: str) -> tuple[Phrase, str]:
         """The phrase of a noun chunk, and the code of why it is none ("" if it is one)."""
@@ -137,7 +139,7 @@ class SpacyNouns:
 def _reason(head: Any, names: frozenset[str]) -> str:
     """The code of the first rule that a noun falls under, "" if none."""
     lists = _lists()
-    if not any(len(name) > 1 and name.isascii() and name[0].isalnum() for name in names):
+    if not any(len(name) > 1 and name[0].isalnum() for name in names):
         return "no-word"
     if head.pos_ in ("PRON", "NUM", "DET") or names & lists["nobody"]:
         return "pronoun"
