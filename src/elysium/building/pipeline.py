@@ -288,27 +288,43 @@ def build(
 
     Raises ElysiumError when a plug-in cannot be made or the output cannot be written; what was done until then stays.
     """
-    waiting, failures, redone = [], {}, 0  # type: list[CaptionedVideo], dict[str, Failure], int
+    found = _sorted_out(items, plan)
+    for failure in found.failures.values():
+        on_failure(failure)
+    skipped = len(items) - len(found.waiting) - len(found.failures)
+    for count, task in enumerate(advanced(plan, found.waiting, workers, ray) if found.waiting else (), start=1):
+        if task.fatal:
+            raise ElysiumError(task.error)
+        if task.error:
+            failure = Failure(task.captioned.id, task.captioned.video, task.error)
+            found.failures[failure.id] = failure
+            on_failure(failure)
+        if report is not None:
+            report(len(items) - len(found.waiting) + count)
+    failures = [found.failures[item.id] for item in items if item.id in found.failures]
+    return Built(len(items) - skipped - len(failures), skipped, found.redone, failures)
+
+
+@dataclass
+class _Found:
+    """What there is to do: ``waiting`` for it, ``redone`` of these have a result that is no longer what would be made,
+    ``failures`` of those that need not be tried."""
+
+    waiting: list[CaptionedVideo] = field(default_factory=list)
+    redone: int = 0
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+def _sorted_out(items: Sequence[CaptionedVideo], plan: Plan) -> _Found:
+    found = _Found()
     for item in items:
         try:
             wanted = plan.digest(item)
         except ElysiumError as error:
-            failures[item.id] = Failure(item.id, item.video, str(error))
+            found.failures[item.id] = Failure(item.id, item.video, str(error))
             continue
         there = plan.store.digest(item.id)
-        redone += there is not None and there != wanted
         if there != wanted:
-            waiting.append(item)
-    skipped = len(items) - len(waiting) - len(failures)
-    for failure in failures.values():
-        on_failure(failure)
-    for count, task in enumerate(advanced(plan, waiting, workers, ray) if waiting else (), start=1):
-        if task.fatal:
-            raise ElysiumError(task.error)
-        if task.error:
-            failures[task.captioned.id] = Failure(task.captioned.id, task.captioned.video, task.error)
-            on_failure(failures[task.captioned.id])
-        if report is not None:
-            report(skipped + count)
-    told = [failures[item.id] for item in items if item.id in failures]
-    return Built(len(items) - skipped - len(told), skipped, redone, told)
+            found.waiting.append(item)
+            found.redone += there is not None
+    return found

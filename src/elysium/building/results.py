@@ -24,7 +24,7 @@ _SHARES = 6  # decimals of a record's boxes
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that ``stage`` dropped; with the trajectory, if it came so far, and the codes of the rules against it."""
+    """Something that ``stage`` dropped; with the trajectory, if there is one, and the codes of all rules against it."""
 
     stage: str
     dropped: Dropped

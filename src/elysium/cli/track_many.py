@@ -92,7 +92,8 @@ def track_many(
                 common.error_line(f"{item.id}: {done.problem}")
     _write_failures(folder / FAILURES, failures)
     if not quiet:
-        print(f"{len(waiting) - len(failures)} done, {len(items) - len(waiting)} skipped (done before), {len(failures)} failed: {folder}")
+        skipped = len(items) - len(waiting)
+        print(f"{len(waiting) - len(failures)} done, {skipped} skipped (done before), {len(failures)} failed: {folder}")
     return common.SOME_FAILED if failures else common.DONE
 
 
