@@ -56,7 +56,7 @@ def settings(**following: Any) -> BuildSettings:
             "nouns": {"plugin": "building_world:CommaNouns"},
             "grounding": {"plugin": "building_world:ColorGrounder"},
             "following": {"plugin": "building_world:ColorFollower", "options": following},
-            "filters": {"shots": {"enabled": False}},
+            "filters": {"shots": {"enabled": False}, "drift": {"enabled": False}},  # which need no package
         }
     )
 
@@ -65,7 +65,7 @@ def overrides(**options: Any) -> list[str]:
     """The same for a command line."""
     return [
         "nouns.plugin=building_world:CommaNouns", "grounding.plugin=building_world:ColorGrounder",
-        "following.plugin=building_world:ColorFollower", "filters.shots.enabled=false",
+        "following.plugin=building_world:ColorFollower", "filters.shots.enabled=false", "filters.drift.enabled=false",
         *(f"following.options.{key}={json.dumps(value)}" for key, value in options.items()),
     ]  # fmt: skip
 
