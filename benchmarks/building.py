@@ -60,6 +60,7 @@ CHEAP = [
     "following.plugin=building_plugins:StillFollower", "filters.shots.enabled=false",
 ]  # fmt: skip
 ONCE = ["following.plugin=building_plugins:RememberingFollower"]  # both settings of grounding start from the same boxes
+FEW_AND_MANY = (100, 1000)  # clips
 Figures = dict[str, Any]
 
 
@@ -286,10 +287,10 @@ def memory(options: argparse.Namespace) -> Figures:
         with VideoWriter(place / "grey.mp4", FPS, (96, 64)) as writer:
             for number in range(12):
                 writer.write(np.full((64, 96, 3), 10 * number, dtype=np.uint8))
-        for count in (100, 1000):
+        for count in FEW_AND_MANY:
             lines = [{"video": "grey.mp4", "caption": "a thing, a thing, a thing", "id": f"c{n}"} for n in range(count)]
             (place / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            for workers in (0, 2):
+            for workers in (0, 1, 2):
                 command = [sys.executable, __file__, "carry", f"running.workers={workers}", "--videos", folder]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 figures[f"{count} clips, {workers} workers"] = json.loads(done.stdout)
@@ -310,8 +311,10 @@ def carry(options: argparse.Namespace) -> None:
 
 @contextmanager
 def peaks() -> Iterator[dict[str, float]]:
-    """Peak memory in MiB of this process and of those below it that build, by what they are; read twice a second."""
+    """Peak memory in MiB of this process and of those below it that build, by what they are, and seconds of the
+    processor of all of them (`cpu_s`), those that Ray keeps for itself among them; read twice a second."""
     found: dict[str, float] = {}
+    seconds: dict[int, float] = {}
     over = threading.Event()
 
     def watch() -> None:
@@ -319,6 +322,9 @@ def peaks() -> Iterator[dict[str, float]]:
             for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
                 if (name := role(pid)) and (now := resident(pid)):
                     found[name] = max(found.get(name, 0.0), now)
+                    seconds[pid] = cpu_seconds(pid)
+            found["cpu_s"] = round(sum(seconds.values()), 2)
+            found.pop("ray", None)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -337,7 +343,18 @@ def role(pid: int) -> str:
         title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-    return "worker" if "ray::MapWorker" in title and str(os.getpid()) in ancestors(pid) else ""
+    if str(os.getpid()) not in ancestors(pid):
+        return ""
+    return "worker" if "ray::MapWorker" in title else "ray"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process, in user and system mode, so far."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ancestors(pid: int) -> Iterator[str]:
