@@ -354,10 +354,15 @@ def build_speed() -> str:
     whole = sum(found["cpu_s"].values())
     overhead = prose(
         "What Ray costs: with plug-ins that cost next to nothing, a video of 12 tiny frames takes",
-        f"{1000 * own[0]:.0f} ms of the processor in the plain loop and {1000 * own[1]:.0f} ms with Ray and one worker,",
-        "all of Ray's processes counted (the difference between 1,000 and 100 clips, so without starting and",
-        "stopping Ray, which takes seconds). Of a video above,",
-        f"{whole:.1f} s, the difference is {share((own[1] - own[0]) / whole)}.",
+        f"{1000 * own[0]:.0f} ms of the processor in the plain loop and {1000 * own[1]:.0f} ms on Ray with one worker,",
+        "all of Ray's processes counted (the difference between 1,000 and 100 clips, without starting and",
+        "stopping Ray, which takes seconds).",
+        f"Of a video above, {whole:.1f} s, the difference is {share((own[1] - own[0]) / whole)}.",
+    )
+    told = prose(
+        f"{found['videos']} clips of {found['frames']} frames of {found['size_px']} pixels with {found['phrases']:.1f}",
+        f"phrases each, of which {found['boxes']:.1f} were followed. Two cores that others worked on, too (a",
+        f"load of {found['load_average']}): what counts are seconds of the processor; those on the clock say little.",
     )
     heads = (
         ("stage", "processor, s a video", "videos per core-hour"),
