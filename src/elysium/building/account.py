@@ -82,6 +82,7 @@ def _clip(result: VideoResult) -> dict[str, Any]:
         "set_aside": None if result.set_aside is None else result.set_aside.reason,
         "frame_indices": [] if clip is None else list(clip.indices),
         "times_s": [] if clip is None else list(clip.times_s),
+        "left_out": [note.what for note in result.notes],
         "records": [f"{result.id}-{number}" for number in range(len(result.kept))],
     }
 
