@@ -281,24 +281,19 @@ class Built:
 
 
 def build(
-    items: Sequence[CaptionedVideo], plan: Plan, workers: int, ray: str | None = None, report: Report | None = None,
-    on_failure: Callable[[Failure], None] = lambda _: None,
-) -> Built:  # fmt: skip
+    items: Sequence[CaptionedVideo], plan: Plan, workers: int, ray: str | None = None, report: Report | None = None
+) -> Built:
     """Build all videos that are not done. The files for readers are not written here.
 
     Raises ElysiumError when a plug-in cannot be made or the output cannot be written; what was done until then stays.
     """
     found = _sorted_out(items, plan)
-    for failure in found.failures.values():
-        on_failure(failure)
     skipped = len(items) - len(found.waiting) - len(found.failures)
     for count, task in enumerate(advanced(plan, found.waiting, workers, ray) if found.waiting else (), start=1):
         if task.fatal:
             raise ElysiumError(task.error)
         if task.error:
-            failure = Failure(task.captioned.id, task.captioned.video, task.error)
-            found.failures[failure.id] = failure
-            on_failure(failure)
+            found.failures[task.captioned.id] = Failure(task.captioned.id, task.captioned.video, task.error)
         if report is not None:
             report(len(items) - len(found.waiting) + count)
     failures = [found.failures[item.id] for item in items if item.id in found.failures]

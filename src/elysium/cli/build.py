@@ -23,10 +23,11 @@ _TOLD = 5  # failures that are told one by one
 def build(
     captions: Annotated[Path, typer.Argument(metavar="CAPTIONS", show_default=False, help=(
         "A .jsonl, .csv or .parquet file: videos, and a caption or expressions for each."))],
+    videos: Annotated[Path, typer.Option("--videos", metavar="DIR", help="Where the videos are.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where records and frames go.",
+                                         show_default=False)],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False, help=(
         "Settings in place of the configuration's, with dots for levels."))] = None,
-    videos: Annotated[Path, typer.Option("--videos", metavar="DIR", help="Where the videos are.", show_default=False)] = ...,  # type: ignore[assignment]  # noqa: E501
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where records and frames go.", show_default=False)] = ...,  # type: ignore[assignment]  # noqa: E501
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A YAML file of settings.",
                                                 show_default=False)] = None,
     grounder: Annotated[str | None, typer.Option("--grounder", metavar="NAME", show_default=False, help=(
@@ -36,7 +37,7 @@ def build(
     workers: Annotated[int | None, typer.Option("--workers", metavar="N", show_default=False, help=(
         "So many processes, on Ray; 0: none but this one, without Ray. Default: 1."))] = None,
     ray: Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", show_default=False, help=(
-        "Work on this Ray cluster, such as ray://head:10001 or auto."))] = None,
+        "Work on this Ray cluster: auto on one of its machines, or HOST:6379."))] = None,
     quiet: common.Quiet = False,
 ) -> int:  # fmt: skip
     """Make a data set of videos with captions: records to train on, with the frames they need.
@@ -69,20 +70,14 @@ def build(
     plan.store.prepare()
     if not quiet:
         print("\n".join(f"{stage}: {member.name} ({member.why})" for stage, member in staff.members().items()))
-    failures = 0
-
-    def failed(failure: object) -> None:
-        nonlocal failures
-        failures += 1
-        if failures <= _TOLD:
-            common.error_line(f"{failure.id}: {failure.error}")  # type: ignore[attr-defined]
-
     with plan.store.locked(), goes_on():
         with counted("building", quiet, len(items)) as report:
-            done = build(items, plan, workers, ray, report, failed)
+            done = build(items, plan, workers, ray, report)
         funnel = write_files(plan, items, done.failures, captions)
-    if failures > _TOLD:
-        common.warn(f"and {failures - _TOLD} more: {output / 'failures.jsonl'}")
+    for failure in done.failures[:_TOLD]:
+        common.error_line(f"{failure.id}: {failure.error}")
+    if len(done.failures) > _TOLD:
+        common.warn(f"and {len(done.failures) - _TOLD} more: {output / 'failures.jsonl'}")
     if not quiet:
         _tell(done, funnel, output)
     return common.SOME_FAILED if done.failures else common.DONE
