@@ -19,7 +19,9 @@ import pytest
 
 from building_world import overrides, world
 from elysium.cli.main import main
+from elysium.cli.track_many import Work, _worker
 from elysium.cluster import cluster
+from elysium.manifest import ManifestItem
 
 pytest.importorskip("ray", reason="needs ray, of the extra `build`")
 
@@ -92,7 +94,12 @@ def test_tracking_many_gives_the_same_files_as_alone(tmp_path: Path, ray: None) 
     tracks = [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
     assert sorted(found["here"]) == ["failures.jsonl", *tracks]
     assert found["ray"] == found["here"]
-    assert main([*command, "--output", str(tmp_path / "ray"), "--workers", "1", "--model", "nosuch"]) == 2
+
+
+def test_a_model_that_cannot_be_loaded_ends_tracking_many(tmp_path: Path) -> None:
+    work = Work(tmp_path, ("json",), "nosuch", "cpu", "float32", 1, None, "search")
+    _, done = _worker(work)(ManifestItem(source="clip.mp4", id="clip", expressions=("a dog",)))
+    assert done.fatal and "nosuch" in done.problem
 
 
 @pytest.mark.slow
