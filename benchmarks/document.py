@@ -1,6 +1,6 @@
 """Writes the figures of benchmarks/results/*.json into the documentation, between marks; no number is typed by hand.
 
-    python benchmarks/document.py
+python benchmarks/document.py
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def main() -> None:
         "by sequence": by_sequence(), "lost": lost(), "questions": questions(), "nouns": nouns(),
         "options": options(), "small objects": small_objects(), "finetune": finetune(), "reading": reading(),
         "shards": shards(),
+        "build grounders": build_grounders(), "build filters": build_filters(), "build truth": build_truth(),
+        "build real": build_real(), "build speed": build_speed(),
     }  # fmt: skip
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         if fill(path, texts):
@@ -191,6 +193,55 @@ def nouns() -> str:
     )
 
 
+def build_grounders() -> str:
+    found = result("grounders")
+    fits, runs = found["fits"], found["runs"]
+    names = {"made": "made clips", "real": "real sequences"}
+
+    def rows() -> Iterable[Iterable[object]]:
+        for name, run in runs.items():
+            clips, whose, score = name.split(", ")
+            counts = (f"{run[key]} ({run[right]})" for key, right in
+                      (("answered", "right"), ("confirmed", "confirmed_right")))  # fmt: skip
+            yield names[clips], whose, score, run["asked"], *counts
+
+    told = prose(
+        "Who should be the default without the network was measured (`python benchmarks/grounders.py`): nano",
+        "against FastestDet, a small detector of the 80 COCO classes. The made clips are of the generator's held-out",
+        "split. `answered`: the stage takes a start from it; `confirmed`: it is found in the middle and last frame as",
+        "well; in brackets how many of these starts are right (IoU > 0.5).",
+    )
+    lines = table(("", "grounder", "`min_score`", "phrases", "answered (right)", "confirmed (right)"), rows())
+    after = prose(
+        "nano's own scores are products of probabilities of tokens, at most",
+        f"{fits['grounding']['quartiles'][-1]:.2f} on made clips, so a threshold of 0.6 would let nothing pass. By",
+        "default they are `calibrated`: turned into how likely a box is right, by a logistic regression on",
+        f"{fits['grounding']['boxes']} boxes of other made clips ({share(fits['grounding']['right'])} of them right),",
+        f"and on {fits['following']['boxes']} boxes for following ({share(fits['following']['right'])}). On real",
+        "frames they promise more than they hold: nano learned from made clips. Build data sets of real videos with",
+        "Grounding DINO; nano is there so that everything runs without it.",
+    )
+    return f"{told}\n\n{lines}\n\n{after}"
+
+
+def build_filters() -> str:
+    counts = result("filters")["counts"]
+    shown = ("drift", "overlap", "confidence", "too-small", "length")
+    rows = (
+        [f"{name}, {kind}", one["trajectories"], *(one.get(rule, 0) for rule in shown), one.get("dropped", 0)]
+        for name, kinds in counts.items()
+        for kind, one in kinds.items()
+        if one
+    )
+    lines = table(("trajectories of", "number", *(f"`{rule}`" for rule in shown), "dropped"), rows)
+    told = prose(
+        "How often rules fire on clips of 64 frames of the real sequences, followed from the true box",
+        "(`python benchmarks/filters.py`; good: a mean IoU of 0.5 or more in the last eight frames, lost: below 0.3;",
+        "the true boxes stand for a grounder in `overlap`). `drift` fires on true boxes where these jump.",
+    )
+    return f"{told}\n\n{lines}"
+
+
 def reading() -> str:
     found = result("data")
     one_by_one, five = found["loader"]["questions_1"], found["loader"]["questions_5"]
@@ -268,6 +319,98 @@ def finetune() -> str:
     )  # fmt: skip
     lines = table(("held-out clips", "AUC", "SR 0.5", "SR 0.75", "precision"), rows)
     return f"{lines}\n\nTraining took {found['train_s']} s on two cores, with other work beside it."
+
+
+def build_truth() -> str:
+    found = result("building_truth")
+    rules = found["defaults"]["rules"]
+
+    def row(name: str, scored: dict[str, Any]) -> tuple[object, ...]:
+        low, high = scored["interval"]
+        between = f"{share(scored['precision'])} ({100 * low:.0f} to {100 * high:.0f} %)" if scored["kept"] else "–"
+        return name, scored["kept"], scored["right"], between, share(scored["recall"])
+
+    rows = [row(name, scored) for name, scored in rules.items()]
+    rows.append(row("all rules, no witnesses asked for", found["without witnesses"]["rules"]["all rules"]))
+    lost = ", ".join(f"{count} {reason}" for reason, count in found["defaults"]["lost"].items())
+    told = prose(
+        f"{found['videos']} clips of {found['frames']} frames made by program, with captions that name",
+        f"{found['things']} things in plain words; {plugins(found)}.",
+        "Right: a mean IoU of 0.5 or more with what the phrase names. Precision: of what was kept, with Wilson's",
+        f"interval for 95 %; recall: of all things named. Lost: {lost}.",
+    )
+    return f"{told}\n\n{table(('', 'kept', 'right', 'precision', 'recall'), rows)}\n\n`{command(found)}`"
+
+
+def plugins(found: dict[str, Any]) -> str:
+    return ", ".join(f"{stage}: {name}" for stage, name in found["plugins"].items())
+
+
+def command(found: dict[str, Any]) -> str:
+    return str(found["command"])
+
+
+def build_real() -> str:
+    found = result("building_real")
+    levels = ((name, level["count"], told_losses(level)) for name, level in found["funnel"].items())
+    kept = "; ".join(f"{id}: {words}" for id, words in found["kept"]) or "nothing"
+    told = prose(
+        "The ten clips of `../shared/data/videos` with captions of our own (`benchmarks/building_captions.jsonl`);",
+        f"{plugins(found)}. Kept: {kept}.", told_check(found["checked"]),
+    )
+    return f"{told}\n\n{table(('', 'count', 'lost'), levels)}\n\n`{command(found)}`"
+
+
+def told_check(checked: dict[str, str] | None) -> str:
+    if checked is None:
+        return ""
+    return (
+        f"Looked at, all of them (`benchmarks/building_check.csv`): of what was kept, right {checked['precision']}; of "
+        f"what was dropped, right {checked['missed']}."
+    )
+
+
+def told_losses(level: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in level.get("lost", {}).items())
+
+
+def build_speed() -> str:
+    found, peaks = result("building_speed"), result("building_memory")
+    stages = (
+        (stage, f"{found['cpu_s'].get(stage, sum(found['cpu_s'].values())):.3f}", f"{number:,}")
+        for stage, number in found["videos_per_core_hour"].items()
+    )
+    runs = (
+        (name, run["stages_cpu_s_per_video"], run["steady_s_per_video"], run["clock_s"], run["driver_cpu_s"])
+        for name, run in found["runs"].items()
+    )
+    memory = (
+        (name, *(f"{run[role]:.0f}" if role in run else "–" for role in ("driver", "worker")))
+        for name, run in peaks.items() if isinstance(run, dict) and "driver" in run
+    )  # fmt: skip
+    many, few = ([peaks[f"{count} clips, {workers} workers"]["cpu_s"] for workers in (0, 1)] for count in (1000, 100))
+    own = [(more - less) / 900 for more, less in zip(many, few, strict=True)]
+    whole = sum(found["cpu_s"].values())
+    overhead = prose(
+        "What Ray costs: with plug-ins that cost next to nothing, a video of 12 tiny frames takes",
+        f"{1000 * own[0]:.0f} ms of the processor in the plain loop and {1000 * own[1]:.0f} ms on Ray with one worker,",
+        "all of Ray's processes counted (the difference between 1,000 and 100 clips, without starting and",
+        "stopping Ray, which takes seconds).",
+        f"Of a video above, {whole:.1f} s, the difference is {share((own[1] - own[0]) / whole)}.",
+    )
+    told = prose(
+        f"{found['videos']} clips of {found['frames']} frames of {found['size_px']} pixels with {found['phrases']:.1f}",
+        f"phrases each, of which {found['boxes']:.1f} were followed. Two cores that others worked on, too (a",
+        f"load of {found['load_average']}): what counts are seconds of the processor; those on the clock say little.",
+    )
+    heads = (
+        ("stage", "processor, s a video", "videos per core-hour"),
+        ("", "processor of the stages, s a video", "clock, s a video, from the first to the last", "clock in all, s",
+         "processor of the process that shares out, s"),
+        ("", "peak memory of the process that shares out, MiB", "of the largest that builds, MiB"),
+    )  # fmt: skip
+    tables = [table(head, rows) for head, rows in zip(heads, (stages, runs, memory), strict=True)]
+    return "\n\n".join([told, *tables[:2], overhead, tables[2], f"`{command(found)}`, `{command(peaks)}`"])
 
 
 if __name__ == "__main__":

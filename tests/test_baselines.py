@@ -161,7 +161,7 @@ def test_an_opencv_without_the_tracker_says_what_to_install(monkeypatch: pytest.
     assert 'pip install "elysium-video[eval]"' in raised.value.remedy
     assert "exactly one OpenCV package" in raised.value.remedy
     monkeypatch.setitem(sys.modules, "cv2", None)  # as if it could not be imported
-    with pytest.raises(ModelError, match="needs OpenCV, which cannot be imported"):
+    with pytest.raises(ModelError, match="This needs OpenCV, which cannot be imported"):
         build_baseline("csrt")
 
 
@@ -195,7 +195,7 @@ def test_nanotrack_wants_a_folder_with_two_networks(tmp_path: Path):
         return raised.value.message
 
     for name in ("nanotrack", "nanotrack:"):
-        assert says(name) == "The baseline nanotrack needs to know where its model is"
+        assert says(name) == "nanotrack needs to know where its model is"
     gone, empty = tmp_path / "gone", tmp_path
     assert says(f"nanotrack:{gone}") == f"There is no folder {str(gone)!r}"
     assert says(f"nanotrack:{empty}") == f"The folder {str(empty)!r} has 0 files *backbone*.onnx, not one"

@@ -18,6 +18,7 @@ LAYERS = {
     "elysium.errors": 0,
     "elysium.files": 0,
     "elysium.boxes": 0,
+    "elysium.cluster": 0,
     "elysium.config": 0,
     "elysium.config_files": 0,
     "elysium.config_published": 0,
@@ -25,6 +26,7 @@ LAYERS = {
     "elysium.processes": 0,
     "elysium.language": 1,
     "elysium.live": 1,
+    "elysium.opencv": 1,
     "elysium.readers": 1,
     "elysium.sampling": 1,
     "elysium.video": 1,
@@ -44,7 +46,12 @@ LAYERS = {
     "elysium.evaluation.predictors": 4,
     "elysium.evaluation.runner": 4,
     "elysium.evaluation.report": 4,
+    "elysium.building.models": 4,
+    "elysium.building.plugins": 4,
+    "elysium.building.account": 4,
     "elysium.building.pipeline": 4,
+    "elysium.building.report": 4,
+    "elysium.building.staff": 4,
     "elysium.cli": 5,
     "elysium.app": 5,
 }
@@ -130,9 +137,14 @@ def test_imports_point_down(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in MODULES if layer(n) <= 1 or (layer(n) == 2 and n.startswith("elysium.evaluation"))]
+    "name",
+    [
+        n
+        for n in MODULES
+        if layer(n) <= 1 or (layer(n) == 2 and n.startswith(("elysium.evaluation", "elysium.building")))
+    ],
 )
-def test_low_layers_and_metrics_never_import_torch(name: str) -> None:
+def test_low_layers_metrics_and_stages_never_import_torch(name: str) -> None:
     assert not {other for other in imports_of(name) if other.split(".")[0] in HEAVY}
 
 

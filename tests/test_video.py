@@ -120,6 +120,22 @@ def test_a_start_after_the_end_of_the_video(clip):
         list(open_source(clip, start_s=99))
 
 
+def test_stamps_are_those_of_the_frames(clip, monkeypatch):
+    source = open_source(clip, start_s=0.1, stride=2, max_frames=3)
+    wanted = [(frame.index, frame.time_s) for frame in source]
+    monkeypatch.setattr("elysium.readers.videos.to_rgb", lambda *_: pytest.fail("pixels were made"))
+    assert list(source.stamps()) == wanted and len(wanted) == 3
+
+
+def test_frames_at_indices_are_made_alone(clip):
+    frames = list(open_source(clip).at([1, 4, 5]))
+    assert [frame.index for frame in frames] == [1, 4, 5]
+    every = {frame.index: frame for frame in open_source(clip)}
+    assert all(np.array_equal(frame.image, every[frame.index].image) for frame in frames)
+    assert [frame.index for frame in open_source(clip).at([3, 10_000])] == [3]
+    assert not list(open_source(clip).at([]))
+
+
 def test_portrait_video_comes_out_upright(clip, tmp_path):
     frames = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in range(3)]
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Reading training configurations: YAML files, their stages, and overrides from a command line.
+"""Reading configurations: YAML files, the stages of training ones, and overrides from a command line.
 
 Knows: files and how mappings are laid over each other. Does not know: what keys there are (``config`` does, and
 ``config_published`` for the published layout) and what they do.
@@ -47,17 +47,33 @@ def composition(values: dict[str, Any], overrides: list[str]) -> ComposeSection:
     return _validated(ComposeSection, _with_numbers(values), "elysium new")
 
 
-def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
+def load_section(kind: type[Section], path: Path | None, overrides: list[str], where: str) -> Section:
+    """A configuration of its own: of a YAML file, if there is one, with ``key.sub=value`` settings laid over it.
+
+    ``where`` the keys stand without a file, for messages. Raises InputError that lists every wrong key.
+    """
+    values = {} if path is None else _mapping(path)
+    for override in overrides:
+        _apply(values, override)
+    return _validated(kind, _with_numbers(values), where if path is None else str(path))
+
+
+def _mapping(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"No such configuration file: {file}", "Name a YAML file such as configs/nano.yaml")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not readable YAML: {error}", "Mend the file") from error
-    for override in overrides:
-        _apply(values, override)
     if not isinstance(values, dict):
         raise InputError(f"{file} holds no keys", "Write it as key: value")
+    return values
+
+
+def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
+    values = _mapping(file)
+    for override in overrides:
+        _apply(values, override)
     values = _with_numbers(values)
     return translate(values, str(file)) if is_published(values) else values
 

@@ -9,26 +9,42 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from elysium.errors import InputError, SourceError
 
 
-class ManifestItem(BaseModel):
+class Item(BaseModel):
+    """A line of a list; ``id`` names a folder, and is "" where none was given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field("", pattern=r"^[^/\\\x00]*$")
+
+    @field_validator("id")
+    @classmethod
+    def _a_folder(cls, id: str) -> str:
+        if id in (".", ".."):
+            raise ValueError(f"{id!r} is no name for a folder")
+        return id
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class ManifestItem(Item):
     """One video and what is to be followed in it.
 
     ``id`` names the folder of its results. ``expressions`` and ``boxes`` may be given in the singular. ``start_s``,
     ``end_s``, ``at_s``, ``stride``, ``max_frames`` and ``box_format`` mean what they mean for ``Elysium.track``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: str = Field(min_length=1)
-    id: str = Field("", pattern=r"^[^/\\\x00]*$")
     expressions: tuple[str, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     box_format: str = "xyxy"
@@ -57,18 +73,21 @@ class ManifestItem(BaseModel):
     @field_validator("expressions")
     @classmethod
     def _said(cls, expressions: tuple[str, ...]) -> tuple[str, ...]:
-        stripped = tuple(text.strip() for text in expressions)
-        if not all(stripped):
-            raise ValueError("an expression is empty")
-        return stripped
+        return stripped(expressions)
 
     @model_validator(mode="after")
     def _something(self) -> ManifestItem:
         if not self.expressions and not self.boxes:
             raise ValueError("there is nothing to follow: no expression and no box")
-        if self.id in (".", ".."):
-            raise ValueError(f"the id {self.id!r} is no name for a folder")
         return self
+
+
+def stripped(expressions: tuple[str, ...]) -> tuple[str, ...]:
+    """Expressions without blanks around them. Raises ValueError for an empty one."""
+    texts = tuple(text.strip() for text in expressions)
+    if not all(texts):
+        raise ValueError("an expression is empty")
+    return texts
 
 
 def _numbers(value: Any) -> Any:
@@ -88,26 +107,40 @@ def read_manifest(path: str | Path) -> list[ManifestItem]:
         SourceError: the file cannot be read. InputError: what is wrong with it, naming the lines (the first ten).
     """
     file = Path(path)
+    items = checked(file, text_rows(file, "manifest"), ManifestItem, "manifest")
+    return with_ids([_found(item, file.parent) for item in items], str(path), lambda item: Path(item.source).stem)
+
+
+def text_rows(file: Path, what: str) -> Iterable[tuple[int, Any]]:
+    """Lines of a ``.jsonl`` or ``.csv`` file with their numbers: JSON as text, rows of a table as dictionaries.
+
+    ``what`` the file is called in messages. Raises SourceError or InputError for a file that is neither.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"Cannot read the manifest {str(path)!r}: {error}", "Check the path.") from error
+        raise SourceError(f"Cannot read the {what} {str(file)!r}: {error}", "Check the path.") from error
     if file.suffix.lower() not in (".jsonl", ".csv"):
-        raise InputError(f"The manifest {str(path)!r} is neither .jsonl nor .csv", "Name it by what it is.")
+        raise InputError(f"The {what} {str(file)!r} is neither .jsonl nor .csv", "Name it by what it is.")
+    return _csv_rows(text) if file.suffix.lower() == ".csv" else _json_rows(text)
+
+
+def checked(file: Path, rows: Iterable[tuple[int, Any]], kind: type[ItemT], what: str) -> list[ItemT]:
+    """The rows as items. Raises InputError that names the lines with something wrong (the first ten), or for none."""
     items, problems = [], []
-    for line, values in _csv_rows(text) if file.suffix.lower() == ".csv" else _json_rows(text):
+    for line, values in rows:
         try:
-            items.append(ManifestItem.model_validate(values if isinstance(values, dict) else json.loads(values)))
+            items.append(kind.model_validate(values if isinstance(values, dict) else json.loads(values)))
         except ValidationError as error:
             problems += [f"line {line}: {_told(problem)}" for problem in error.errors()]
         except ValueError as error:
             problems.append(f"line {line}: not JSON ({error})")
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise InputError(f"{path}: {'; '.join(problems[:10])}{more}", "Mend these lines.")
+        raise InputError(f"{file}: {'; '.join(problems[:10])}{more}", "Mend these lines.")
     if not items:
-        raise InputError(f"The manifest {str(path)!r} lists nothing", "Give it a line for each video.")
-    return _with_ids([_found(item, file.parent) for item in items], str(path))
+        raise InputError(f"The {what} {str(file)!r} lists nothing", "Give it a line for each video.")
+    return items
 
 
 def _told(problem: Any) -> str:
@@ -133,19 +166,23 @@ def _found(item: ManifestItem, folder: Path) -> ManifestItem:
     return item
 
 
-def _with_ids(items: list[ManifestItem], path: str) -> list[ManifestItem]:
-    """Raises InputError for an id that two items were given."""
+def with_ids(items: list[ItemT], path: str, stem: Callable[[ItemT], str]) -> list[ItemT]:
+    """The items, those without an ``id`` named by their ``stem``, numbered where several have it.
+
+    Raises InputError for an id that two items were given.
+    """
     taken: set[str] = set()
     for item in items:
         if item.id and item.id in taken:
             raise InputError(f"{path}: two items have the id {item.id!r}", "Give each an id of its own.")
         taken.add(item.id)
-    named = []
+    named, counts = [], Counter[str]()
     for item in items:
-        name, number = item.id or Path(item.source).stem or "item", 1
+        base = stem(item) or "item"
+        name = item.id or base
         while not item.id and name in taken:
-            number += 1
-            name = f"{Path(item.source).stem}-{number}"
+            counts[base] += 1
+            name = f"{base}-{counts[base] + 1}"
         taken.add(name)
-        named.append(item.model_copy(update={"id": name}))
+        named.append(item if item.id else item.model_copy(update={"id": name}))
     return named

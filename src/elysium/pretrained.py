@@ -1,7 +1,7 @@
 """What loading pretrained weights has in common, whatever is loaded.
 
-Knows: what a hub id looks like, how to keep transformers quiet, what its loading report says.
-Does not know: which models there are, where they lie, what they are for.
+Knows: what a hub id looks like, whether the cache has it, how to keep transformers quiet, what its report says.
+Does not know: which models there are, what they are for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
@@ -23,6 +24,17 @@ _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 def is_hub_id(name: str) -> bool:
     """Whether a name looks like owner/name."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def cached_folder(name: str) -> Path | None:
+    """Where a model of the hub lies in the cache, without asking the network; None if it does not."""
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+    )  # fmt: skip
+    return None if found is None else Path(found).parent
 
 
 def first_line(error: Exception) -> str:

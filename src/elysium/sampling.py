@@ -3,12 +3,15 @@ what is done with them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elysium.video import Frame
+
+_EARLY_FRAMES = 0.25  # a frame counts for a tick if it comes so little before it: containers round times
 
 
 def draw_frames(
@@ -69,3 +72,25 @@ def _of_unknown(frames: Iterable[Frame], count: int) -> list[Frame]:
     if len(kept) <= count:
         return kept
     return [kept[place] for place in spread_frames(len(kept), count)]
+
+
+class Ticks:
+    """Whether a frame is the first of its 1/fps s, counted from the first frame that is asked about.
+
+    Args:
+        fps: frames per second that are wanted. source_fps: those of the source; all are taken where it has fewer.
+    """
+
+    def __init__(self, fps: float, source_fps: float) -> None:
+        self._fps, self._early = fps, fps / source_fps * _EARLY_FRAMES
+        self._due, self._start_s = 0, None  # type: int, float | None
+
+    def __call__(self, time_s: float) -> bool:
+        """Frames are to be asked about in their order."""
+        if self._start_s is None:
+            self._start_s = time_s
+        tick = (time_s - self._start_s) * self._fps + self._early
+        if tick < self._due:
+            return False
+        self._due = math.floor(tick) + 1
+        return True

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from elysium.readers import (
     ArrayReader,
     ImageArray,
     ImageReader,
+    RawFrame,
     Reader,
     VideoReader,
     image_size,
@@ -132,6 +133,28 @@ class FrameSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises SourceError when the selection is empty or a frame cannot be read."""
+        with closing(self._selected()) as frames:
+            for raw in frames:
+                yield Frame(raw.index, raw.time_s, raw.load())
+
+    def stamps(self) -> Iterator[tuple[int, float]]:
+        """Index and time in seconds of each frame that iteration would give, without making its pixels."""
+        with closing(self._selected()) as frames:
+            for raw in frames:
+                yield raw.index, raw.time_s
+
+    def at(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames with these indices in the source, ascending, of those that iteration would give; no other's
+        pixels are made, and nothing is read behind the last of them."""
+        wanted = iter(indices)
+        due = next(wanted, None)
+        with closing(self._selected()) as frames:
+            while due is not None and (raw := next(frames, None)) is not None:
+                if raw.index == due:
+                    yield Frame(raw.index, raw.time_s, raw.load())
+                    due = next(wanted, None)
+
+    def _selected(self) -> Generator[RawFrame, None, None]:
         wanted, due, given = self._selection, 0, 0
         with closing(self._reader.read()) as frames:  # at once, also on Ctrl-C: there may be a camera behind it
             for raw in frames:
@@ -140,7 +163,7 @@ class FrameSource:
                 if raw.time_s < (wanted.start_s or 0.0) - 1e-6 or raw.index < due:
                     continue
                 due = raw.index + wanted.stride
-                yield Frame(raw.index, raw.time_s, raw.load())
+                yield raw
                 given += 1
                 if given == wanted.max_frames:
                     return

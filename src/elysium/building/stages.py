@@ -46,7 +46,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a grounder finds for one phrase in one image: boxes_xyxy (N, 4) in pixels, scores (N,) in 0..1, best first."""
+    """What a grounder finds of a phrase in one image: boxes_xyxy (N, 4) in pixels, scores (N,) in 0..1, best first."""
 
     boxes_xyxy: FloatArray
     scores: FloatArray
@@ -60,12 +60,14 @@ class Grounded:
         start_xyxy: (4,) pixels, in frame 0 of the clip.
         score: the grounder's, of the start.
         witnesses: by number of a frame of the clip (its middle, its last), (4,) pixels: what the grounder says there.
+        others: in the same frames, (K, 4) pixels: what else it may be there, where there are several candidates.
     """
 
     phrase: Phrase
     start_xyxy: FloatArray
     score: float
     witnesses: dict[int, FloatArray] = field(default_factory=dict)
+    others: dict[int, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,16 @@ class Clip(Protocol):
         """Frame `number` of the clip, 0..T-1. Raises SourceError."""
 
 
+@runtime_checkable
 class Nouns(Protocol):
     """Which phrases of a caption name something that can be pointed at."""
 
     name: str
 
     def phrases(self, caption: str) -> tuple[list[Phrase], list[Dropped]]: ...
+
+    def phrase_of(self, expression: str) -> Phrase:
+        """An expression that stands in place of a caption: nothing is dropped. Raises InputError if it is empty."""
 
 
 @runtime_checkable
@@ -123,9 +129,9 @@ class Grounder(Protocol):
 
 @runtime_checkable
 class Follower(Protocol):
-    """Where what is in a box goes. A follower is used for one object after another, or for all of a clip at once."""
+    """Where what is in a box goes. It is used for one object after another, or for all of a clip at once."""
 
     name: str
 
     def follow(self, clip: Clip, starts_xyxy: Sequence[FloatArray]) -> list[tuple[FloatArray, FloatArray | None]]:
-        """For each start (4,) in frame 0: boxes_xyxy (T, 4) in pixels, NaN where it is lost, and scores (T,) or None."""
+        """For each start (4,) in frame 0: boxes_xyxy (T, 4) in pixels, NaN where lost, and scores (T,) or None."""

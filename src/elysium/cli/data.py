@@ -48,7 +48,7 @@ def convert(
 
     common.at_least("--workers", workers)
     common.at_least("--frames", frames)
-    with _goes_on(), counted(f"converting {name}", quiet) as report:
+    with goes_on(), counted(f"converting {name}", quiet) as report:
         done = run(name, source, output, Options(split, images, frames), workers, report)
     _tell(done, "parts")
     defects = 0
@@ -60,7 +60,7 @@ def convert(
 
 
 @contextmanager
-def _goes_on() -> Iterator[None]:
+def goes_on() -> Iterator[None]:
     """Say so of work that Ctrl-C stops."""
     try:
         yield
@@ -112,7 +112,7 @@ def shard(
     common.at_least("--shard-size", size)
     with counted("indexing", quiet) as report:
         total = count_shards(file, size, report)
-    with _goes_on(), counted("shards", quiet, total) as report:
+    with goes_on(), counted("shards", quiet, total) as report:
         done = run(
             file, output, images or file.parent, form=form, clips=size, seed=seed,  # type: ignore[arg-type]
             workers=workers, report=report,

@@ -15,6 +15,8 @@ import typer
 from elysium.cli import app as web_app
 from elysium.cli import (
     ask,
+    build,
+    build_report,
     compare,
     data,
     demo,
@@ -64,6 +66,8 @@ app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("models")(models.models)
 app.command("new")(new.new)
 app.command("info")(info.info)
+app.command("build")(build.build)
+app.command("build-report")(build_report.build_report)
 app.command("train", context_settings={"allow_interspersed_args": True})(train.train)
 
 

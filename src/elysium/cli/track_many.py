@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +23,7 @@ from elysium.cli.outputs import (
     parse_formats,
     save_result,
 )
+from elysium.cluster import Crew, Mark, carried, cluster
 from elysium.errors import ElysiumError, InputError
 from elysium.files import atomic_write_text
 
@@ -43,6 +47,11 @@ def track_many(
     zoom: common.Zoom = False,
     tokens_per_frame: common.TokensPerFrame = None,
     at_once: Annotated[int, typer.Option("--at-once", metavar="N", help="So many videos share a batch.")] = AT_ONCE,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help=(
+        "So many processes on Ray, each with the model and one video at a time; 0: this process alone."))] = 0,
+    ray: Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", show_default=False, help=(
+        "Work on this Ray cluster, with --workers; all its machines must see the same files."))] = None,
+    gpus: Annotated[float, typer.Option("--gpus", metavar="SHARE", help="Of a GPU for each of the --workers.")] = 0.0,
     device: common.Device = "auto",
     dtype: common.Dtype = "auto",
     threads: common.Threads = None,
@@ -52,7 +61,7 @@ def track_many(
 
     Each line or row: source, and expression(s) or box(es); optionally id, box_format, at_s, start_s, end_s, stride,
     max_frames. Items whose files are all there are skipped, so a run that was stopped goes on. Items that fail are
-    listed in failures.jsonl, and the exit code is 1.
+    listed in failures.jsonl, and the exit code is 1. With --workers a video that ends its process is such an item, too.
 
     Example: elysium track-many clips.jsonl --output runs/clips
     """
@@ -65,24 +74,30 @@ def track_many(
     common.check_lost_policy(lost_policy)
     common.at_least("--at-once", at_once)
     common.at_least("--tokens-per-frame", tokens_per_frame)
+    common.at_least("--workers", workers, 1 if ray is not None else 0)
     items = read_manifest(manifest)
     folder = Path(output)
     check_writable(folder)
-    plans = {item.id: OutputPlan(folder / item.id, folder_names(formats)) for item in items}
-    waiting = [item for item in items if not _is_done(plans[item.id])]
+    options = {"clip_length": clip_length, "lost_policy": lost_policy, "zoom": zoom}
+    work = Work(folder.resolve(), formats, model, device, dtype, threads, options, tokens_per_frame)
+    waiting = [item for item in items if not _is_done(work.plan(item))]
     common.check_machine(device, dtype, threads)
     failures: list[dict[str, str]] = []
     if waiting:
-        loaded = common.load_model(model, device, dtype, threads, tokens_per_frame=tokens_per_frame)
-        options = {"clip_length": clip_length, "lost_policy": lost_policy, "zoom": zoom}
-        for item, problem in _told(_tracked(loaded, waiting, plans, options, at_once), waiting, quiet):
-            if problem is not None:
-                failures.append({"id": item.id, "source": item.source, "error": problem})
-                common.error_line(f"{item.id}: {problem}")
+        crew = Crew(partial(_worker, work), workers, gpus) if workers else None
+        tracked = _tracked(work, waiting, at_once) if crew is None else _shared_out(crew, waiting, ray)
+        for item, done in _told(tracked, waiting, quiet):
+            if done.fatal:
+                raise ElysiumError(done.problem)
+            for sentence in done.warnings:
+                common.warn(f"{item.id}: {sentence}")
+            if done.problem:
+                failures.append({"id": item.id, "source": item.source, "error": done.problem})
+                common.error_line(f"{item.id}: {done.problem}")
     _write_failures(folder / FAILURES, failures)
-    done = len(waiting) - len(failures)
     if not quiet:
-        print(f"{done} done, {len(items) - len(waiting)} skipped (done before), {len(failures)} failed: {folder}")
+        skipped = len(items) - len(waiting)
+        print(f"{len(waiting) - len(failures)} done, {skipped} skipped (done before), {len(failures)} failed: {folder}")
     return common.SOME_FAILED if failures else common.DONE
 
 
@@ -90,31 +105,87 @@ def _is_done(plan: OutputPlan) -> bool:
     return all((plan.folder / name).exists() for name in plan.names.values())
 
 
-def _tracked(
-    model: Elysium, items: Sequence[ManifestItem], plans: Mapping[str, OutputPlan], options: Mapping[str, Any],
-    at_once: int,
-) -> Iterator[tuple[ManifestItem, str | None]]:  # fmt: skip
-    """Each item, as it is done, with what went wrong or None."""
+@dataclass(frozen=True)
+class Work:
+    """What every process has to know: where results go, and how it is tracked. ``run`` tells this run from others."""
+
+    folder: Path
+    formats: tuple[str, ...]
+    model: str
+    device: str
+    dtype: str
+    threads: int | None
+    options: dict[str, Any]  # of `Elysium.track`
+    tokens_per_frame: int | None
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def plan(self, item: ManifestItem) -> OutputPlan:
+        return OutputPlan(self.folder / item.id, folder_names(self.formats))
+
+    def load(self) -> Elysium:
+        return common.load_model(self.model, self.device, self.dtype, self.threads, tokens_per_frame=self.tokens_per_frame)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of an item: ``problem`` is "" if its files are there; a ``fatal`` one is not of this item alone."""
+
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+    fatal: bool = False
+
+
+def _tracked(work: Work, items: Sequence[ManifestItem], at_once: int) -> Iterator[tuple[ManifestItem, Done]]:
+    """Each item, as it is done here."""
     from elysium.inference.together import Together
 
+    model = work.load()
     together = Together(model.engine, at_once)
     shared = model.with_engine(together)
-    return together.map(lambda item: _track_one(shared, item, plans[item.id], options), items)
+    return together.map(lambda item: _track_one(shared, item, work), items)
 
 
-def _track_one(model: Elysium, item: ManifestItem, plan: OutputPlan, options: Mapping[str, Any]) -> str | None:
-    """Track one item, with ``options`` of `Elysium.track`, and write its files; what went wrong, or None."""
+def _shared_out(crew: Crew, items: Sequence[ManifestItem], ray: str | None) -> Iterator[tuple[ManifestItem, Done]]:
+    """Each item, as it is done by one of the processes of Ray."""
+    with cluster(crew.workers, ray):
+        yield from carried([crew], items)
+
+
+def _worker(work: Work) -> Callable[[ManifestItem], tuple[ManifestItem, Done]]:
+    """What each process of Ray does with an item: it tracks with a model of its own, and gives up on what ended it."""
+    try:
+        model = work.load()
+    except ElysiumError as error:
+        problem = str(error)
+        return lambda item: (item, Done(problem, fatal=True))
+
+    def track(item: ManifestItem) -> tuple[ManifestItem, Done]:
+        mark = Mark(work.folder / f".{item.id}.begun", work.run)
+        told = mark.given_up()
+        try:
+            if not told:
+                mark.begin(mark.tries()[0] + 1, "tracking")
+            return item, Done(told) if told else _track_one(model, item, work)
+        except ElysiumError as error:
+            return item, Done(str(error))
+        finally:
+            mark.end()
+
+    return track
+
+
+def _track_one(model: Elysium, item: ManifestItem, work: Work) -> Done:
+    """Track one item and write its files."""
     try:
         result = model.track(
             item.source, item.expressions or None, item.boxes or None, item.box_format, at_s=item.at_s or None,
-            start_s=item.start_s, end_s=item.end_s, stride=item.stride, max_frames=item.max_frames, **options,
+            start_s=item.start_s, end_s=item.end_s, stride=item.stride, max_frames=item.max_frames,
+            **work.options,
         )  # fmt: skip
-        for sentence in result.warnings:
-            common.warn(f"{item.id}: {sentence}")
-        _, failed = save_result(result, plan)
+        _, failed = save_result(result, work.plan(item))
     except ElysiumError as error:
-        return str(error)
-    return str(failed[0]) if failed else None
+        return Done(str(error))
+    return Done(str(failed[0]) if failed else "", tuple(result.warnings))
 
 
 def _write_failures(path: Path, failures: list[dict[str, str]]) -> None:
@@ -126,14 +197,14 @@ def _write_failures(path: Path, failures: list[dict[str, str]]) -> None:
 
 
 def _told(
-    tracked: Iterator[tuple[ManifestItem, str | None]], items: Sequence[ManifestItem], quiet: bool
-) -> Iterator[tuple[ManifestItem, str | None]]:
+    tracked: Iterator[tuple[ManifestItem, Done]], items: Sequence[ManifestItem], quiet: bool
+) -> Iterator[tuple[ManifestItem, Done]]:
     """The same, with a progress line on stderr: items done, time left."""
     with _progress(len(items), quiet) as line:
         line(0, items[0].id)
-        for number, (item, problem) in enumerate(tracked, start=1):
+        for number, (item, done) in enumerate(tracked, start=1):
             line(number, item.id)
-            yield item, problem
+            yield item, done
 
 
 @contextmanager

@@ -25,12 +25,11 @@ from PIL import Image
 
 from elysium.errors import InputError, SourceError
 from elysium.files import ensure_folder, output_error, temporary_beside
-from elysium.sampling import spread_frames
+from elysium.sampling import Ticks, spread_frames
 from elysium.video import Frame, FrameSource, open_source
 
 FRAMES_JSON = "frames.json"
 _KNOWN_BYTES = 2**20  # so much of a video is looked at to see whether it is still the same, and its size
-_EARLY_FRAMES = 0.25  # a frame counts for a tick of `fps` if it comes so little before it: containers round times
 
 ImageFormat: TypeAlias = Literal["jpg", "png"]
 _Rule: TypeAlias = Callable[[int, Frame], bool]
@@ -238,21 +237,6 @@ def _rule(request: _Request, source_fps: float, total: int) -> _Rule:
         places = frozenset(spread_frames(total, request.count).tolist())
         return lambda place, _: place in places
     if request.fps is not None:
-        return _Ticks(request.fps, request.fps / source_fps * _EARLY_FRAMES)
+        ticks = Ticks(request.fps, source_fps)
+        return lambda _, frame: ticks(frame.time_s)
     return lambda *_: True
-
-
-class _Ticks:
-    """The first frame of each 1/fps s, counted from the first one it is asked about."""
-
-    def __init__(self, fps: float, early: float) -> None:
-        self._fps, self._early, self._due, self._start_s = fps, early, 0, 0.0
-
-    def __call__(self, place: int, frame: Frame) -> bool:
-        if place == 0:
-            self._start_s = frame.time_s
-        tick = (frame.time_s - self._start_s) * self._fps + self._early
-        if tick < self._due:
-            return False
-        self._due = math.floor(tick) + 1
-        return True

@@ -1,0 +1,130 @@
+"""On real Ray: the same files whoever works, a worker that ends, and a run that is killed and goes on.
+
+Building with the plug-ins of `building_world`; tracking with nano.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from building_world import overrides, world
+from elysium.cli.main import main
+from elysium.cli.track_many import Work, _worker
+from elysium.cluster import cluster
+from elysium.manifest import ManifestItem
+
+pytest.importorskip("ray", reason="needs ray, of the extra `build`")
+
+TESTS = Path(__file__).resolve().parent
+PYTHONPATH = os.pathsep.join([str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for all that may share it; its processes find the plug-ins of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", PYTHONPATH)
+        with cluster(4):
+            yield
+
+
+def command(folder: Path, out: str, *more: str, **options: Any) -> list[str]:
+    where = ["--videos", str(folder / "videos"), "--output", str(folder / out)]
+    return ["build", str(folder / "captions.jsonl"), *where, "--quiet", *overrides(**options), *more]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What readers see of an output: records, manifest, frames."""
+    found = [folder / "records.jsonl", folder / "manifest.json", *sorted((folder / "frames").rglob("*.jpg"))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.slow
+def test_records_do_not_depend_on_who_works(tmp_path: Path, ray: None) -> None:
+    """A loop, and three processes that hand a video on; two that do all of it are in the test of kill -9."""
+    world(tmp_path, 5)
+    assert main(command(tmp_path, "plain", "--workers", "0")) == 0
+    assert main(command(tmp_path, "apart", "--workers", "1", "running.following={workers: 1}")) == 0
+    plain = files(tmp_path / "plain")
+    assert len(plain) == 2 + 5 * 12
+    assert files(tmp_path / "apart") == plain
+
+
+def test_a_worker_that_ends_costs_its_video_alone(tmp_path: Path, ray: None) -> None:
+    world(tmp_path, 4)
+    log = tmp_path / "log"
+    assert main(command(tmp_path, "out", "--workers", "1", dies_on="v1", raises_on="v2", log=str(log))) == 1
+    told = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(one["id"], one["error"]) for one in told] == [
+        ("v1", "following: the process that worked on it ended without a word, 2 times"),
+        ("v2", "following: ArithmeticError: no idea"),
+    ]
+    assert log.read_text().split().count("v1.mp4") == 2
+    records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    assert [record["id"] for record in records] == ["v0-0", "v3-0", "v3-1"]
+    assert not list((tmp_path / "out" / ".videos").rglob("*.begun"))
+
+
+@pytest.mark.slow
+def test_tracking_many_gives_the_same_files_as_alone(tmp_path: Path, ray: None) -> None:
+    clip = TESTS.parent / "src" / "elysium" / "assets" / "pedestrians.mp4"
+    lines = [
+        {"source": str(clip), "id": "one", "expression": "the person", "max_frames": 9},
+        {"source": str(clip), "id": "two", "box": [10, 10, 60, 90], "max_frames": 9},
+        {"source": str(tmp_path / "none.mp4"), "id": "none", "expression": "the person"},
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["track-many", str(tmp_path / "list.jsonl"), "--save", "json,csv", "--threads", "1", "--quiet"]
+    for out, more in (("here", ["--at-once", "1"]), ("ray", ["--workers", "1"])):
+        assert main([*command, "--output", str(tmp_path / out), *more]) == 1
+    found = {
+        out: {str(p.relative_to(tmp_path / out)): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
+        for out in ("here", "ray")
+    }
+    tracks = [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
+    assert sorted(found["here"]) == ["failures.jsonl", *tracks]
+    assert found["ray"] == found["here"]
+
+
+def test_a_model_that_cannot_be_loaded_ends_tracking_many(tmp_path: Path) -> None:
+    work = Work(tmp_path, ("json",), "nosuch", "cpu", "float32", 1, None, "search")
+    _, done = _worker(work)(ManifestItem(source="clip.mp4", id="clip", expressions=("a dog",)))
+    assert done.fatal and "nosuch" in done.problem
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
+    world(tmp_path, 6)
+    log = tmp_path / "log"
+    options = {"pause_s": 0.3, "log": str(log)}
+    assert main(command(tmp_path, "whole", "--workers", "0", **options)) == 0
+    log.unlink()
+    again = [sys.executable, "-m", "elysium", *command(tmp_path, "killed", "--workers", "2", **options)]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    with subprocess.Popen(again, env=environment, start_new_session=True, stderr=subprocess.DEVNULL) as first:
+        wait_until(lambda: log.exists() and len(log.read_text().split()) >= 3)
+        os.killpg(first.pid, signal.SIGKILL)
+    assert not (tmp_path / "killed" / "records.jsonl").exists()
+    done = {path.stem for path in (tmp_path / "killed" / ".videos").rglob("*.json")}
+    assert 1 <= len(done) <= 5
+    log.write_text("")
+    subprocess.run(again, env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert not done & {name.removesuffix(".mp4") for name in log.read_text().split()}
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def wait_until(holds: Any, limit_s: float = 120.0) -> None:
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.05)
