@@ -123,7 +123,8 @@ class Work:
         return OutputPlan(self.folder / item.id, folder_names(self.formats))
 
     def load(self) -> Elysium:
-        return common.load_model(self.model, self.device, self.dtype, self.threads, tokens_per_frame=self.tokens_per_frame)
+        tokens = self.tokens_per_frame
+        return common.load_model(self.model, self.device, self.dtype, self.threads, tokens_per_frame=tokens)
 
 
 @dataclass(frozen=True)
