@@ -14,7 +14,7 @@ not seen, and behind them a draft of what may follow:
   difference.
 - Requests about the same frames begin with the same tokens, as questions stand behind the frames. Where the selector
   does not look at the question, what the model makes of them is the same too: it is computed once and copied to every
-  row.
+  row. Of any other requests that is so of the words in front of the first frame.
 - The slots of a draft's wrong tokens get attention mask 0 for good, or leave the cache if every row has some.
   Positions are counted per row over real tokens only, so what follows stands where it would have stood.
 
@@ -112,6 +112,7 @@ class Decoder:
         else:
             features = self.features(requests)
             prompts = _unpadded(features.pop("input_ids"), features.pop("attention_mask"))
+            prompts = self._feed_words(batch, prompts)
         for row, prompt in zip(rows, prompts, strict=True):
             row.start(prompt)
         while batch.rows:
@@ -148,6 +149,19 @@ class Decoder:
         batch.feed_all(prompts[0][:common], features)
         return [prompt[common:] for prompt in prompts]
 
+    def _feed_words(self, batch: _Batch, prompts: list[list[int]]) -> list[list[int]]:
+        """Feed the words that all prompts begin with, up to the first frame, once; returns what is left of each."""
+        config = self.model.config
+        marks = [getattr(config, name, None) for name in ("image_token_id", "region_token_id")]
+        if len(prompts) < 2 or None in marks:
+            return prompts
+        common = min(common_length(prompts[0], other) for other in prompts[1:])
+        common = next((place for place, token in enumerate(prompts[0][:common]) if token in marks), common)
+        common = min(common, *(len(prompt) - 1 for prompt in prompts))
+        if common > 0:
+            batch.feed_all(prompts[0][:common], {})
+        return [prompt[common:] for prompt in prompts]
+
     def _draft(self, rows: Sequence[Row]) -> None:
         kind = _device(self.model).type
         for row in rows:
@@ -169,8 +183,8 @@ class Decoder:
 
     def features(self, requests: Sequence[Request]) -> dict[str, Any]:
         """What the model takes for a batch, with what its tower sees in place of pixels."""
-        if not hasattr(self.model, "encode_frames"):
-            return self.inputs(requests)
+        if not hasattr(self.model, "encode_frames") or not hasattr(self.processor, "image_processor"):
+            return self.inputs(requests)  # no tower, or frames that it has seen already
         features = self.inputs(requests, pixels=False)
         images = [image for request in requests for image in request.frames]
         if images:

@@ -106,12 +106,16 @@ class TSelector(nn.Module):
             tokens = tokens + code_2d(self.grid, tokens.shape[-1], tokens.device).to(tokens.dtype)
         result: GateResult = self.gate(tokens.to(self._gate_dtype()), context)
         result.logits = result.logits.float()
-        tokens = tokens if context is None else context.of_requests(tokens)
         if self.config.gate == "average":
+            tokens = tokens if context is None else context.of_requests(tokens)
             kept, indices, places = pool_cells(tokens, k, self.grid)
         else:
             indices = self._top_k(result.logits, k)
-            kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+            shared = None if context is None else context.frame_ids
+            if shared is None:
+                kept = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+            else:  # without a copy of all tokens for each request, which keeps few of them
+                kept = tokens[shared.unsqueeze(1), indices]
             places = grid_centres(self.grid, indices.device)[indices]
         notes = self._notes(result, indices, places, context) if self.config.annotate else None
         if self.training and torch.is_grad_enabled() and self.config.gate != "average":
