@@ -20,7 +20,8 @@ import pytest
 from building_world import overrides, world
 from elysium.cli.main import main
 from elysium.cli.track_many import Work, _worker
-from elysium.cluster import cluster
+from elysium.cluster import Crew, cluster
+from elysium.errors import InputError
 from elysium.manifest import ManifestItem
 
 pytest.importorskip("ray", reason="needs ray, of the extra `build`")
@@ -94,6 +95,18 @@ def test_tracking_many_gives_the_same_files_as_alone(tmp_path: Path, ray: None) 
     tracks = [f"{id}/tracks.{end}" for id in ("one", "two") for end in ("csv", "json")]
     assert sorted(found["here"]) == ["failures.jsonl", *tracks]
     assert found["ray"] == found["here"]
+
+
+def test_gpus_that_are_not_there_are_told_and_not_waited_for(
+    tmp_path: Path, ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world(tmp_path, 1)
+    for gpus, told in ((1000, "are to have 1000 GPUs together"), (1.5, "cannot have 1.5 GPUs")):
+        assert main(command(tmp_path, "out", "--workers", "1", f"running.following={{num_gpus: {gpus}}}")) == 2
+        assert told in capsys.readouterr().err
+    for gpus in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="cannot have"):
+            Crew(lambda: lambda item: item, num_gpus=gpus)
 
 
 def test_a_model_that_cannot_be_loaded_ends_tracking_many(tmp_path: Path) -> None:

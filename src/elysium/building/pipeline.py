@@ -268,7 +268,8 @@ def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str
         yield from map(_worker(plan, list(STAGES)), tasks)
         return
     teams = crews(plan, workers)
-    with cluster(sum(crew.workers for crew in teams), ray):
+    gpus = sum(crew.workers * crew.num_gpus for crew in teams)
+    with cluster(sum(crew.workers for crew in teams), ray, gpus):
         yield from carried(teams, tasks)
 
 
