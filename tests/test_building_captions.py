@@ -93,6 +93,12 @@ def test_ids_that_are_made_up_are_ids_that_may_be_given(tmp_path: Path) -> None:
     assert [CaptionedVideo.model_validate(item.model_dump()) for item in items] == items
 
 
+def test_ids_that_are_made_up_differ_in_more_than_their_case(tmp_path: Path) -> None:
+    names = ["x/Clip.mp4", "y/clip.mp4", "z/CLIP.mp4", "x/cafe\u0301.mp4", "y/caf\u00e9.mp4"]
+    items = read_captions(write(tmp_path / "list.jsonl", [{"video": name, "caption": "a dog"} for name in names]))
+    assert [item.id for item in items] == ["Clip", "clip-2", "CLIP-3", "cafe\u0301", "caf\u00e9-2"]
+
+
 def test_a_line_ends_with_a_newline_and_with_nothing_else(tmp_path: Path) -> None:
     captions = ["a dog\u2028and a cat", "a dog\x85", "a dog"]
     lines = [json.dumps({"video": "a.mp4", "caption": caption}, ensure_ascii=False) for caption in captions]

@@ -1,6 +1,6 @@
 """From captions to records in a plain loop: what is kept, what is counted, what fails, and how a run goes on.
 
-The plug-ins are those of `building_world`: they know colours. Ray is in test_building_ray.py.
+The plug-ins are those of `building_world`: they know colours. Ray is in test_ray.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -33,6 +34,7 @@ from elysium.cli.main import main
 from elysium.cluster import Mark
 from elysium.data.records import read_records
 from elysium.data.validate import validate
+from elysium.errors import SourceError
 from elysium.training import recipe
 from training_kit import log_lines, source, write_config, write_model
 
@@ -322,6 +324,67 @@ def test_a_video_that_ended_its_process_twice_is_not_tried_again(tmp_path: Path)
         told = advance(task, plan, stages, list(STAGES)).error
         assert told.startswith(error) and bool(told) == bool(error)
         assert plan.store.mark("v0", plan.run).tries() == (0, "")
+
+
+def test_what_is_done_is_not_done_again_when_its_process_ended_behind_it(tmp_path: Path) -> None:
+    captions, log = world(tmp_path, 1), tmp_path / "log"
+    made = settings(log=str(log))
+    plan = Plan(made, choose(made), tmp_path / "videos", Store(tmp_path / "out"))
+    task, stages = Task(read_captions(captions)[0]), Stages(plan.staff)
+    assert [advance(task, plan, stages, list(STAGES)).error for _ in range(2)] == ["", ""]
+    assert log.read_text().split() == ["v0.mp4"]
+
+
+def test_a_file_that_changes_while_it_is_built_is_made_anew(tmp_path: Path) -> None:
+    captions = world(tmp_path, 1)
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
+    item, stages = read_captions(captions)[0], Stages(plan.staff)
+    honest = stages.follower.follow
+
+    def changed(clip: Any, starts: Any) -> Any:
+        os.utime(tmp_path / "videos" / "v0.mp4", (1, 1))
+        return honest(clip, starts)
+
+    stages.follower.follow = changed  # type: ignore[method-assign]
+    build_video(item, stages, plan)
+    assert plan.store.digest("v0") not in (None, plan.digest(item))
+
+
+def test_frames_that_a_stopped_run_took_away_are_made_again_with_the_settings_of_before(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world(tmp_path, 1)
+    run()
+    frames = sorted((tmp_path / "out" / "frames" / "v0").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+        assert run("clip.max_frames=9") == 130
+    assert len(list((tmp_path / "out" / "frames" / "v0").iterdir())) == 9
+    assert run() == 0 and sorted((tmp_path / "out" / "frames" / "v0").iterdir()) == frames
+
+
+def test_an_image_that_changes_in_a_folder_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "walk"
+    folder.mkdir(parents=True)
+    (folder / "0.jpg").write_bytes(b"0")
+    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
+    item = CaptionedVideo(video="walk", caption="a red square", id="walk")
+    before = plan.digest(item)
+    assert plan.digest(item) == before
+    (folder / "0.jpg").write_bytes(b"00")
+    assert plan.digest(item) != before
+    (folder / "1.jpg").symlink_to("nowhere")
+    with pytest.raises(SourceError, match="Cannot read"):
+        plan.digest(item)
+
+
+def test_a_caption_of_one_thing_that_is_dropped_counts_like_any_other(tmp_path: Path, run: Run) -> None:
+    write_video(tmp_path / "videos" / "a.mp4")
+    write_captions(tmp_path / "captions.jsonl", [{"video": "a.mp4", "caption": "happiness"}])
+    run()
+    funnel = json.loads((tmp_path / "out" / "manifest.json").read_text())["funnel"]
+    assert funnel["captions"] == {"count": 1, "lost": {"no-phrase": 1}}
+    assert funnel["chunks"] == {"count": 1, "lost": {"abstract": 1}}
 
 
 def test_results_survive_json(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -177,7 +178,8 @@ def _found(item: ManifestItem, folder: Path) -> ManifestItem:
 
 
 def with_ids(items: list[ItemT], path: str, stem: Callable[[ItemT], str]) -> list[ItemT]:
-    """The items, those without an ``id`` named by their ``stem``, numbered where several have it.
+    """The items, those without an ``id`` named by their ``stem``, numbered where several have it, whatever their case:
+    some file systems do not tell "A" from "a".
 
     Raises InputError for an id that two items were given.
     """
@@ -187,12 +189,18 @@ def with_ids(items: list[ItemT], path: str, stem: Callable[[ItemT], str]) -> lis
             raise InputError(f"{path}: two items have the id {item.id!r}", "Give each an id of its own.")
         taken.add(item.id)
     named, counts = [], Counter[str]()
+    folders = {_folded(id) for id in taken}
     for item in items:
         base = stem(item) or "item"
         name = item.id or base
-        while not item.id and name in taken:
-            counts[base] += 1
-            name = f"{base}-{counts[base] + 1}"
-        taken.add(name)
+        while not item.id and _folded(name) in folders:
+            counts[_folded(base)] += 1
+            name = f"{base}-{counts[_folded(base)] + 1}"
+        folders.add(_folded(name))
         named.append(item if item.id else item.model_copy(update={"id": name}))
     return named
+
+
+def _folded(name: str) -> str:
+    """What names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
