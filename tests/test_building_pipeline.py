@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -24,17 +25,15 @@ from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
 from elysium.building.clips import VideoClip, write_frames
 from elysium.building.funnel import Funnel
-from elysium.building.pipeline import STAGES, Plan, Task, advance, build, build_video
+from elysium.building.pipeline import Plan, build, build_video
 from elysium.building.results import Loss, VideoResult, from_json, to_json
 from elysium.building.settings import BuildSettings
 from elysium.building.staff import Stages, choose
 from elysium.building.stages import Dropped
 from elysium.building.store import Store
 from elysium.cli.main import main
-from elysium.cluster import Mark
 from elysium.data.records import read_records
 from elysium.data.validate import validate
-from elysium.errors import SourceError
 from elysium.training import recipe
 from training_kit import log_lines, source, write_config, write_model
 
@@ -296,6 +295,17 @@ def test_options_that_make_no_sense_are_told_before_any_work(
     assert run(out="other") == 2 and "did not write" in capsys.readouterr().err
 
 
+def test_a_package_that_a_rule_needs_is_missed_before_any_video(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world(tmp_path, 2)
+    monkeypatch.setitem(sys.modules, "filterpy.kalman", None)
+    log = tmp_path / "log"
+    assert run("filters.drift.enabled=true", log=str(log)) == 2
+    assert 'pip install "elysium-video[build]"' in capsys.readouterr().err and not log.exists()
+    assert run(log=str(log)) == 0
+
+
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     world(tmp_path, 1)
     store = Store(tmp_path / "out")
@@ -315,41 +325,6 @@ def test_one_video_can_be_built_by_itself(tmp_path: Path) -> None:
     assert plan.store.digest("v1") == plan.digest(result.captioned)
 
 
-def test_a_video_that_ended_its_process_twice_is_not_tried_again(tmp_path: Path) -> None:
-    captions = world(tmp_path, 1)
-    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
-    task, stages = Task(read_captions(captions)[0]), Stages(plan.staff)
-    for tries, run, error in ((1, plan.run, ""), (2, "another", ""), (2, plan.run, "filters: the process that")):
-        Mark(plan.store.result_path("v0").with_suffix(".begun"), run).begin(tries, "filters")
-        told = advance(task, plan, stages, list(STAGES)).error
-        assert told.startswith(error) and bool(told) == bool(error)
-        assert plan.store.mark("v0", plan.run).tries() == (0, "")
-
-
-def test_what_is_done_is_not_done_again_when_its_process_ended_behind_it(tmp_path: Path) -> None:
-    captions, log = world(tmp_path, 1), tmp_path / "log"
-    made = settings(log=str(log))
-    plan = Plan(made, choose(made), tmp_path / "videos", Store(tmp_path / "out"))
-    task, stages = Task(read_captions(captions)[0]), Stages(plan.staff)
-    assert [advance(task, plan, stages, list(STAGES)).error for _ in range(2)] == ["", ""]
-    assert log.read_text().split() == ["v0.mp4"]
-
-
-def test_a_file_that_changes_while_it_is_built_is_made_anew(tmp_path: Path) -> None:
-    captions = world(tmp_path, 1)
-    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
-    item, stages = read_captions(captions)[0], Stages(plan.staff)
-    honest = stages.follower.follow
-
-    def changed(clip: Any, starts: Any) -> Any:
-        os.utime(tmp_path / "videos" / "v0.mp4", (1, 1))
-        return honest(clip, starts)
-
-    stages.follower.follow = changed  # type: ignore[method-assign]
-    build_video(item, stages, plan)
-    assert plan.store.digest("v0") not in (None, plan.digest(item))
-
-
 def test_frames_that_a_stopped_run_took_away_are_made_again_with_the_settings_of_before(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,21 +336,6 @@ def test_frames_that_a_stopped_run_took_away_are_made_again_with_the_settings_of
         assert run("clip.max_frames=9") == 130
     assert len(list((tmp_path / "out" / "frames" / "v0").iterdir())) == 9
     assert run() == 0 and sorted((tmp_path / "out" / "frames" / "v0").iterdir()) == frames
-
-
-def test_an_image_that_changes_in_a_folder_is_noticed(tmp_path: Path) -> None:
-    folder = tmp_path / "videos" / "walk"
-    folder.mkdir(parents=True)
-    (folder / "0.jpg").write_bytes(b"0")
-    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
-    item = CaptionedVideo(video="walk", caption="a red square", id="walk")
-    before = plan.digest(item)
-    assert plan.digest(item) == before
-    (folder / "0.jpg").write_bytes(b"00")
-    assert plan.digest(item) != before
-    (folder / "1.jpg").symlink_to("nowhere")
-    with pytest.raises(SourceError, match="Cannot read"):
-        plan.digest(item)
 
 
 def test_a_caption_of_one_thing_that_is_dropped_counts_like_any_other(tmp_path: Path, run: Run) -> None:

@@ -110,7 +110,7 @@ def test_gpus_that_are_not_there_are_told_and_not_waited_for(
 
 
 def test_a_model_that_cannot_be_loaded_ends_tracking_many(tmp_path: Path) -> None:
-    work = Work(tmp_path, ("json",), "nosuch", "cpu", "float32", 1, None, "search")
+    work = Work(tmp_path, ("json",), "nosuch", "cpu", "float32", 1, {}, None)
     _, done = _worker(work)(ManifestItem(source="clip.mp4", id="clip", expressions=("a dog",)))
     assert done.fatal and "nosuch" in done.problem
 

@@ -107,7 +107,8 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise InputError(
-            f"Reading {str(file)!r} needs the package pyarrow", "Install elysium with its extra: pip install pyarrow"
+            f"Reading {str(file)!r} needs the package pyarrow",
+            'pip install "elysium-video[build]", or write a .jsonl or .csv.'
         ) from error
     try:
         with parquet.ParquetFile(file) as table:

@@ -23,6 +23,7 @@ from typing import Any
 
 from elysium.building.captions import CaptionedVideo, find_video
 from elysium.building.clips import VideoClip
+from elysium.building.drift import import_filter
 from elysium.building.filters import ClipFacts, judge
 from elysium.building.following import follow_clip
 from elysium.building.grounding import ground_clip
@@ -257,9 +258,12 @@ def crews(plan: Plan, workers: int) -> list[Crew]:
 
 
 def _worker(plan: Plan, names: Sequence[str]) -> Callable[[Task], Task]:
-    """Makes the plug-ins of the stages ``names``; where one cannot be made, no video will do any better."""
+    """Makes the plug-ins of the stages ``names``; where one cannot be made, or the package of a rule is not there, no
+    video will do any better."""
     stages = Stages(plan.staff)
     try:
+        if "filters" in names and plan.settings.filters.drift.enabled:
+            import_filter()
         stages.make(names)
     except Exception as error:
         told = str(error) if isinstance(error, ElysiumError) else f"{type(error).__name__}: {error}"
