@@ -20,8 +20,8 @@ import pytest
 from building_world import overrides, world
 from elysium.cli.main import main
 from elysium.cli.track_many import Work, _worker
-from elysium.cluster import Crew, cluster
-from elysium.errors import InputError
+from elysium.cluster import Crew, carried, cluster
+from elysium.errors import ElysiumError, InputError
 from elysium.manifest import ManifestItem
 
 pytest.importorskip("ray", reason="needs ray, of the extra `build`")
@@ -107,6 +107,14 @@ def test_gpus_that_are_not_there_are_told_and_not_waited_for(
     for gpus in (-1.0, float("nan")):
         with pytest.raises(InputError, match="cannot have"):
             Crew(lambda: lambda item: item, num_gpus=gpus)
+
+
+def test_what_stops_ray_is_one_sentence(ray: None) -> None:
+    def nobody() -> Any:
+        raise ImportError("no such plug-in here")
+
+    with pytest.raises(ElysiumError, match=r"Ray gave up: .*no such plug-in here"):
+        list(carried([Crew(nobody)], [1, 2]))
 
 
 def test_a_model_that_cannot_be_loaded_ends_tracking_many(tmp_path: Path) -> None:

@@ -144,6 +144,9 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     Ray Data streams the items through; memory holds a few of them. Functions, items and answers must be picklable. A
     process that ends is replaced, and what it was doing is done again, without end: a function keeps a `Mark` to see
     when it is enough. To be called inside of `cluster`.
+
+    Raises ElysiumError where a process cannot start or a function raises, or Ray itself comes to its end; Ray has then
+    written on stderr where.
     """
     import ray
     from ray.data import ActorPoolStrategy, DataContext
@@ -157,8 +160,12 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     for crew in crews:
         pool = ActorPoolStrategy(size=crew.workers, max_tasks_in_flight_per_actor=2)
         data = data.map(_Worker, fn_constructor_args=(crew.make,), compute=pool, num_cpus=1, num_gpus=crew.num_gpus)
-    for row in data.iter_rows():
-        yield row["value"]
+    try:
+        for row in data.iter_rows():
+            yield row["value"]
+    except ray.exceptions.RayError as error:
+        told = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise ElysiumError(f"Ray gave up: {told}", "When that is mended, the same command goes on.") from error
 
 
 class _Worker:
