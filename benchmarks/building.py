@@ -223,10 +223,10 @@ def real(options: argparse.Namespace) -> Figures:
 def checked(built: Sequence[VideoResult]) -> Figures | None:
     """What the verdicts of `building_check.csv` say, if they are about these samples."""
     rows = read_sheet(Path(__file__).with_name("building_check.csv"))
-    samples = [sample.name for result in built for sample in samples_of(result)]
+    samples = {sample.name: sample.outcome for result in built for sample in samples_of(result)}
     if {row.sample for row in rows} != set(samples):
         return None
-    verdicts = judge(rows, samples)
+    verdicts = judge(rows, samples.items())
     return {"precision": str(verdicts.precision), "missed": str(verdicts.missed)}
 
 

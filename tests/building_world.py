@@ -114,24 +114,25 @@ class ColorGrounder:
 class ColorFollower:
     """Follows the colour in the middle of the first box.
 
-    ``raises_on``, ``dies_on``, ``unsure_of``: clips whose name has these words. ``pause_s``: before each clip. ``log``:
-    a file in which the name of each clip is written.
+    ``raises_on``, ``dies_on``, ``unsure_of``: clips whose name has these words. ``log``: a file in which the name of
+    each clip is written. ``held_by``: a file; as long as it is there, only the first two clips in the log are followed.
     """
 
     name = "colours"
 
     def __init__(
-        self, raises_on: str = "", dies_on: str = "", unsure_of: str = "", pause_s: float = 0.0, log: str = ""
+        self, raises_on: str = "", dies_on: str = "", unsure_of: str = "", held_by: str = "", log: str = ""
     ) -> None:
         self.raises_on, self.dies_on, self.unsure_of = raises_on, dies_on, unsure_of
-        self.pause_s, self.log = pause_s, log
+        self.held_by, self.log = held_by, log
 
     def follow(self, clip: Clip, starts_xyxy: Sequence[FloatArray]) -> list[tuple[FloatArray, FloatArray | None]]:
         name = clip.path.name  # type: ignore[attr-defined]
         if self.log:
             with open(self.log, "a") as file:
                 file.write(name + "\n")
-        time.sleep(self.pause_s)
+        while self.held_by and Path(self.held_by).exists() and name not in Path(self.log).read_text().split()[:2]:
+            time.sleep(0.05)
         if self.dies_on and self.dies_on in name:
             os._exit(9)
         if self.raises_on and self.raises_on in name:

@@ -50,6 +50,9 @@ def test_json_lines_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
         ({"video": "a.mp4", "caption": "a", "start_s": -1}, "line 2: start_s: Input should be greater than or equal"),
         ({"video": "a.mp4", "caption": "a", "id": "../x"}, "line 2: id: String should match pattern"),
         ({"video": "a.mp4", "caption": "a", "id": ".x"}, "line 2: the id '.x' begins with a dot"),
+        ({"video": "a.mp4", "caption": "a", "id": "日" * 34}, "is longer than 100 bytes"),
+        ({"video": "a.mp4", "caption": "a \ud800"}, "line 2: there is half of a surrogate pair"),
+        ({"video": "a.mp4", "expressions": ["a \udfff"]}, "line 2: there is half of a surrogate pair"),
         ({"video": "b.mp4", "caption": "a", "id": "x"}, "two items have the id 'x'"),
     ],
 )
@@ -76,10 +79,47 @@ def test_files_that_are_no_lists_are_refused(tmp_path: Path) -> None:
 
 
 def test_ids_are_names_of_folders_whatever_the_video_is_called() -> None:
-    from elysium.building.captions import MOST_ID, _stem
+    from elysium.building.captions import _stem
 
     assert _stem(CaptionedVideo(video="a\\b/..hidden.clip.mp4", caption="x")) == "hidden.clip"
-    assert len(_stem(CaptionedVideo(video="x" * 300 + ".mp4", caption="x"))) == MOST_ID
+    assert _stem(CaptionedVideo(video="x" * 300 + ".mp4", caption="x")) == "x" * 90
+    assert _stem(CaptionedVideo(video="日" * 99 + ".mp4", caption="x")) == "日" * 30
+
+
+def test_ids_that_are_made_up_are_ids_that_may_be_given(tmp_path: Path) -> None:
+    lines = [{"video": f"{folder}/{'x' * 200}.mp4", "caption": "a dog"} for folder in range(12)]
+    items = read_captions(write(tmp_path / "list.jsonl", lines))
+    assert len({item.id for item in items}) == 12
+    assert [CaptionedVideo.model_validate(item.model_dump()) for item in items] == items
+
+
+def test_ids_that_are_made_up_differ_in_more_than_their_case(tmp_path: Path) -> None:
+    names = ["x/Clip.mp4", "y/clip.mp4", "z/CLIP.mp4", "x/cafe\u0301.mp4", "y/caf\u00e9.mp4"]
+    items = read_captions(write(tmp_path / "list.jsonl", [{"video": name, "caption": "a dog"} for name in names]))
+    assert [item.id for item in items] == ["Clip", "clip-2", "CLIP-3", "cafe\u0301", "caf\u00e9-2"]
+
+
+def test_a_line_ends_with_a_newline_and_with_nothing_else(tmp_path: Path) -> None:
+    captions = ["a dog\u2028and a cat", "a dog\x85", "a dog"]
+    lines = [json.dumps({"video": "a.mp4", "caption": caption}, ensure_ascii=False) for caption in captions]
+    (tmp_path / "list.jsonl").write_bytes("\r\n".join(["\ufeff" + lines[0], *lines[1:]]).encode())
+    assert [item.caption for item in read_captions(tmp_path / "list.jsonl")] == captions
+
+
+def test_lines_that_no_parser_can_take_are_told(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        read_captions(tmp_path / "list.jsonl")
+    (tmp_path / "list.csv").write_text('video,caption\na.mp4,"a dog' + "x" * 140_000)
+    with pytest.raises(InputError, match=r"list\.csv, after line 1: field larger than field limit"):
+        read_captions(tmp_path / "list.csv")
+
+
+def test_what_cannot_be_a_path_is_told_for_its_video(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("a\0.mp4", "x" * 300 + ".mp4", "x" * 5000, "loop/a.mp4"):
+        with pytest.raises(SourceError, match=r"The video .* (has no path that can be|is not inside)|No such video"):
+            find_video(tmp_path, name)
 
 
 def test_videos_are_found_inside_their_folder_only(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """From captions to records in a plain loop: what is kept, what is counted, what fails, and how a run goes on.
 
-The plug-ins are those of `building_world`: they know colours. Ray is in test_building_ray.py.
+The plug-ins are those of `building_world`: they know colours. Ray is in test_ray.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -23,14 +25,13 @@ from elysium.building.account import write_files
 from elysium.building.captions import CaptionedVideo, read_captions
 from elysium.building.clips import VideoClip, write_frames
 from elysium.building.funnel import Funnel
-from elysium.building.pipeline import STAGES, Plan, Task, advance, build, build_video
+from elysium.building.pipeline import Plan, build, build_video
 from elysium.building.results import Loss, VideoResult, from_json, to_json
 from elysium.building.settings import BuildSettings
 from elysium.building.staff import Stages, choose
 from elysium.building.stages import Dropped
 from elysium.building.store import Store
 from elysium.cli.main import main
-from elysium.cluster import Mark
 from elysium.data.records import read_records
 from elysium.data.validate import validate
 from elysium.training import recipe
@@ -294,6 +295,17 @@ def test_options_that_make_no_sense_are_told_before_any_work(
     assert run(out="other") == 2 and "did not write" in capsys.readouterr().err
 
 
+def test_a_package_that_a_rule_needs_is_missed_before_any_video(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world(tmp_path, 2)
+    monkeypatch.setitem(sys.modules, "filterpy.kalman", None)
+    log = tmp_path / "log"
+    assert run("filters.drift.enabled=true", log=str(log)) == 2
+    assert 'pip install "elysium-video[build]"' in capsys.readouterr().err and not log.exists()
+    assert run(log=str(log)) == 0
+
+
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     world(tmp_path, 1)
     store = Store(tmp_path / "out")
@@ -313,15 +325,26 @@ def test_one_video_can_be_built_by_itself(tmp_path: Path) -> None:
     assert plan.store.digest("v1") == plan.digest(result.captioned)
 
 
-def test_a_video_that_ended_its_process_twice_is_not_tried_again(tmp_path: Path) -> None:
-    captions = world(tmp_path, 1)
-    plan = Plan(settings(), choose(settings()), tmp_path / "videos", Store(tmp_path / "out"))
-    task, stages = Task(read_captions(captions)[0]), Stages(plan.staff)
-    for tries, run, error in ((1, plan.run, ""), (2, "another", ""), (2, plan.run, "filters: the process that")):
-        Mark(plan.store.result_path("v0").with_suffix(".begun"), run).begin(tries, "filters")
-        told = advance(task, plan, stages, list(STAGES)).error
-        assert told.startswith(error) and bool(told) == bool(error)
-        assert plan.store.mark("v0", plan.run).tries() == (0, "")
+def test_frames_that_a_stopped_run_took_away_are_made_again_with_the_settings_of_before(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world(tmp_path, 1)
+    run()
+    frames = sorted((tmp_path / "out" / "frames" / "v0").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+        assert run("clip.max_frames=9") == 130
+    assert len(list((tmp_path / "out" / "frames" / "v0").iterdir())) == 9
+    assert run() == 0 and sorted((tmp_path / "out" / "frames" / "v0").iterdir()) == frames
+
+
+def test_a_caption_of_one_thing_that_is_dropped_counts_like_any_other(tmp_path: Path, run: Run) -> None:
+    write_video(tmp_path / "videos" / "a.mp4")
+    write_captions(tmp_path / "captions.jsonl", [{"video": "a.mp4", "caption": "happiness"}])
+    run()
+    funnel = json.loads((tmp_path / "out" / "manifest.json").read_text())["funnel"]
+    assert funnel["captions"] == {"count": 1, "lost": {"no-phrase": 1}}
+    assert funnel["chunks"] == {"count": 1, "lost": {"abstract": 1}}
 
 
 def test_results_survive_json(tmp_path: Path) -> None:

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 
 from building_world import overrides, world
+from elysium.building.captions import CaptionedVideo
 from elysium.building.checking import COLUMNS, Row, judge, read_sheet, wilson, write_sheet
 from elysium.building.measures import MEASURES, histogram, measured
 from elysium.building.report import write_report
-from elysium.building.results import VideoResult
-from elysium.building.samples import Reservoir, Sample, draw
-from elysium.building.stages import Grounded, Phrase, Trajectory
+from elysium.building.results import Loss, VideoResult
+from elysium.building.samples import Reservoir, Sample, draw, samples_of
+from elysium.building.stages import Dropped, Grounded, Phrase, Trajectory
 from elysium.building.store import Store
 from elysium.cli.main import main
 from elysium.errors import InputError, SourceError
+
+TRAJECTORY = Trajectory(Grounded(Phrase("dog", "dog", "a dog"), np.zeros(4), 0.9), np.zeros((2, 4)), None)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +108,35 @@ def test_sheets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     row = Row("a-0", "kept", "", "a dog", "keep")
     for rows in ([Row("b-0", "kept", "", "a dog", "keep")], [row, row]):
         with pytest.raises(InputError, match="which this data set has not, or twice"):
-            judge(rows, ["a-0"])
+            judge(rows, [("a-0", "kept")])
+    with pytest.raises(InputError, match="'a-0' as kept, but it was dropped"):
+        judge([row], [("a-0", "dropped")])
+    (tmp_path / "sheet.csv").write_text(head + "a-0,kept,," + "x" * 140_000 + ",keep\n")
+    with pytest.raises(SourceError, match="field larger than field limit"):
+        read_sheet(tmp_path / "sheet.csv")
+
+
+def test_no_table_computes_a_cell_of_the_sheet(tmp_path: Path) -> None:
+    rows = [Row(f"{sign}a-0", "kept", "", f"{sign}1+1", "keep") for sign in ("=", "+", "-", "@", "'")]
+    write_sheet(tmp_path / "sheet.csv", rows)
+    with (tmp_path / "sheet.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+    assert read_sheet(tmp_path / "sheet.csv") == rows
+
+
+def test_names_of_samples_are_their_own_whatever_ids_are() -> None:
+    lost = Loss("filters", Dropped("dog", "drift"), TRAJECTORY, ("drift",))
+    one = VideoResult(CaptionedVideo(video="a.mp4", caption="x", id="a"), losses=[lost])
+    other = VideoResult(CaptionedVideo(video="a.mp4", caption="x", id="a-0-dropped"), kept=[TRAJECTORY])
+    third = VideoResult(CaptionedVideo(video="a.mp4", caption="x", id="a-dropped"), kept=[TRAJECTORY])
+    names = [sample.name for result in (one, other, third) for sample in samples_of(result)]
+    assert names == ["a-0-dropped", "a-0-dropped-0", "a-dropped-0"]
 
 
 def test_what_was_dropped_though_right_is_told() -> None:
     rows = [Row(f"a-{n}", "dropped", "drift", "x", verdict) for n, verdict in enumerate(["keep", "drop", "drop", ""])]
-    verdicts = judge(rows, [row.sample for row in rows])
+    verdicts = judge(rows, [(row.sample, "dropped") for row in rows])
     assert (verdicts.missed.hits, verdicts.missed.number, verdicts.unsure) == (1, 3, 1)
     assert math.isnan(verdicts.precision.value) and str(verdicts.precision) == "nothing was judged"
 
@@ -150,3 +176,7 @@ def test_samples_are_drawn_from_both(built: Path) -> None:
 def test_a_folder_that_is_no_output_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build-report", str(tmp_path)]) == 2
     assert "is not the output of a finished `elysium build`" in capsys.readouterr().err
+    for text in ("[]", "{}", '{"clips": [{}]}'):
+        (tmp_path / "manifest.json").write_text(text)
+        assert main(["build-report", str(tmp_path)]) == 2
+        assert "is not the output of a finished `elysium build`" in capsys.readouterr().err

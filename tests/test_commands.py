@@ -228,6 +228,8 @@ def test_sources_are_found_beside_the_manifest(here: Path) -> None:
     )
     items = read_manifest(here / "lists" / "list.jsonl")
     assert [item.source for item in items] == [str(here / "lists" / "own"), "clip"]
+    (here / "list.jsonl").write_text(json.dumps({"source": "x" * 5000, "expression": "dog", "id": "long"}))
+    assert read_manifest(here / "list.jsonl")[0].source == "x" * 5000  # told when it is opened
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a\\b"])

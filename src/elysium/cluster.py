@@ -35,6 +35,10 @@ class Crew:
     workers: int = 1
     num_gpus: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.num_gpus >= 0 or (self.num_gpus > 1 and self.num_gpus % 1):
+            raise InputError(f"A process cannot have {self.num_gpus:g} GPUs", "Give a share of one, or a whole number.")
+
 
 MOST_TRIES = 2
 
@@ -73,11 +77,12 @@ class Mark:
 
 
 @contextmanager
-def cluster(processes: int, address: str | None = None) -> Iterator[None]:
+def cluster(processes: int, address: str | None = None, gpus: float = 0.0) -> Iterator[None]:
     """Ray for as long as the block lasts: started here with room for so many ``processes``, or that at ``address``.
 
-    One that runs already in this process is used as it is, and left running. Raises InputError without Ray,
-    ElysiumError if it cannot be started or reached.
+    One that runs already in this process is used as it is, and left running. Raises InputError without Ray, or if it is
+    without an ``address`` and has not so many ``gpus``, for which it would wait for ever; ElysiumError if it cannot be
+    started or reached.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what a later Ray does; this one warns of it
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -86,6 +91,7 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
     except ImportError as error:
         raise InputError("Sharing the work out needs the package ray, which is not installed", _REMEDY) from error
     if ray.is_initialized():
+        _check_gpus(gpus)
         with redirect_stdout(cast(TextIO, _Aside())):
             yield
         return
@@ -96,11 +102,22 @@ def cluster(processes: int, address: str | None = None) -> Iterator[None]:
     except Exception as error:  # Ray raises what it likes
         where = "start" if address is None else f"reach at {address!r}"
         raise ElysiumError(f"Ray is impossible to {where}: {error}", "Check the address, or leave it out.") from error
-    with redirect_stdout(cast(TextIO, _Aside())):
-        try:
+    try:
+        if address is None:
+            _check_gpus(gpus)
+        with redirect_stdout(cast(TextIO, _Aside())):
             yield
-        finally:
-            ray.shutdown()
+    finally:
+        ray.shutdown()
+
+
+def _check_gpus(wanted: float) -> None:
+    import ray
+
+    found = ray.cluster_resources().get("GPU", 0.0)
+    if wanted > found:
+        told = f"The processes are to have {wanted:g} GPUs together, and Ray finds {found:g} here"
+        raise InputError(told, "Give them a smaller share, or a cluster with --ray.")
 
 
 class _Aside:
@@ -127,6 +144,9 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     Ray Data streams the items through; memory holds a few of them. Functions, items and answers must be picklable. A
     process that ends is replaced, and what it was doing is done again, without end: a function keeps a `Mark` to see
     when it is enough. To be called inside of `cluster`.
+
+    Raises ElysiumError where a process cannot start or a function raises, or Ray itself comes to its end; Ray has then
+    written on stderr where.
     """
     import ray
     from ray.data import ActorPoolStrategy, DataContext
@@ -140,8 +160,12 @@ def carried(crews: Sequence[Crew], items: Sequence[Any]) -> Iterator[Any]:
     for crew in crews:
         pool = ActorPoolStrategy(size=crew.workers, max_tasks_in_flight_per_actor=2)
         data = data.map(_Worker, fn_constructor_args=(crew.make,), compute=pool, num_cpus=1, num_gpus=crew.num_gpus)
-    for row in data.iter_rows():
-        yield row["value"]
+    try:
+        for row in data.iter_rows():
+            yield row["value"]
+    except ray.exceptions.RayError as error:
+        told = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise ElysiumError(f"Ray gave up: {told}", "When that is mended, the same command goes on.") from error
 
 
 class _Worker:

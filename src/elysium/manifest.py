@@ -9,8 +9,10 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,7 +124,7 @@ def text_rows(file: Path, what: str) -> Iterable[tuple[int, Any]]:
         raise SourceError(f"Cannot read the {what} {str(file)!r}: {error}", "Check the path.") from error
     if file.suffix.lower() not in (".jsonl", ".csv"):
         raise InputError(f"The {what} {str(file)!r} is neither .jsonl nor .csv", "Name it by what it is.")
-    return _csv_rows(text) if file.suffix.lower() == ".csv" else _json_rows(text)
+    return _csv_rows(text, file) if file.suffix.lower() == ".csv" else _json_rows(text)
 
 
 def checked(file: Path, rows: Iterable[tuple[int, Any]], kind: type[ItemT], what: str) -> list[ItemT]:
@@ -133,7 +135,7 @@ def checked(file: Path, rows: Iterable[tuple[int, Any]], kind: type[ItemT], what
             items.append(kind.model_validate(values if isinstance(values, dict) else json.loads(values)))
         except ValidationError as error:
             problems += [f"line {line}: {_told(problem)}" for problem in error.errors()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(f"line {line}: not JSON ({error})")
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -150,24 +152,34 @@ def _told(problem: Any) -> str:
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
+    """Lines end with a newline alone: a JSON string may hold what ``str.splitlines`` takes for ends, too (U+2028)."""
+    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(text: str, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Raises InputError for what is no table: a cell of more than 131072 characters, as where a quote is left open."""
     reader = csv.DictReader(io.StringIO(text), restkey="too many cells")
-    return ((reader.line_num, {str(key).strip(): value for key, value in row.items()}) for row in reader)
+    try:
+        for row in reader:
+            yield reader.line_num, {str(key).strip(): value for key, value in row.items()}
+    except csv.Error as error:
+        raise InputError(
+            f"{file}, after line {reader.line_num}: {error}", "Look for a quote that is left open."
+        ) from error
 
 
 def _found(item: ManifestItem, folder: Path) -> ManifestItem:
     """The item with its source beside the manifest, if that is where it is."""
     beside = folder / item.source
-    if not Path(item.source).exists() and beside.exists():
-        return item.model_copy(update={"source": str(beside)})
+    with suppress(OSError):  # a source too long to be a path, which is told when it is opened
+        if not Path(item.source).exists() and beside.exists():
+            return item.model_copy(update={"source": str(beside)})
     return item
 
 
 def with_ids(items: list[ItemT], path: str, stem: Callable[[ItemT], str]) -> list[ItemT]:
-    """The items, those without an ``id`` named by their ``stem``, numbered where several have it.
+    """The items, those without an ``id`` named by their ``stem``, numbered where several have it, whatever their case:
+    some file systems do not tell "A" from "a".
 
     Raises InputError for an id that two items were given.
     """
@@ -177,12 +189,18 @@ def with_ids(items: list[ItemT], path: str, stem: Callable[[ItemT], str]) -> lis
             raise InputError(f"{path}: two items have the id {item.id!r}", "Give each an id of its own.")
         taken.add(item.id)
     named, counts = [], Counter[str]()
+    folders = {_folded(id) for id in taken}
     for item in items:
         base = stem(item) or "item"
         name = item.id or base
-        while not item.id and name in taken:
-            counts[base] += 1
-            name = f"{base}-{counts[base] + 1}"
-        taken.add(name)
+        while not item.id and _folded(name) in folders:
+            counts[_folded(base)] += 1
+            name = f"{base}-{counts[_folded(base)] + 1}"
+        folders.add(_folded(name))
         named.append(item if item.id else item.model_copy(update={"id": name}))
     return named
+
+
+def _folded(name: str) -> str:
+    """What names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()

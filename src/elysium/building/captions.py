@@ -18,7 +18,8 @@ from elysium.errors import InputError, SourceError
 from elysium.manifest import Item, checked, stripped, text_rows, with_ids
 
 WHAT = "list of captions"
-MOST_ID = 100  # characters: it names folders and files
+MOST_ID = 100  # bytes: it names folders and files
+_MOST_STEM = MOST_ID - 10  # so that there is room for a number
 
 
 class CaptionedVideo(Item):
@@ -65,9 +66,16 @@ class CaptionedVideo(Item):
             raise ValueError("there must be a caption or expressions, and not both")
         if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
             raise ValueError(f"end_s ({self.end_s:g}) is not after start_s ({self.start_s or 0:g})")
-        if self.id.startswith(".") or len(self.id) > MOST_ID:
-            raise ValueError(f"the id {self.id!r} begins with a dot, or is longer than {MOST_ID} characters")
+        if not all(map(_is_text, (self.caption, *self.expressions, self.url))):
+            raise ValueError("there is half of a surrogate pair in it, which no file can hold")
+        if self.id.startswith(".") or len(self.id.encode()) > MOST_ID:
+            raise ValueError(f"the id {self.id!r} begins with a dot, or is longer than {MOST_ID} bytes")
         return self
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; JSON may say halves of characters, such as "\\ud83d"."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _is_empty(value: Any) -> bool:
@@ -90,7 +98,8 @@ def read_captions(path: str | Path) -> list[CaptionedVideo]:
 
 def _stem(item: CaptionedVideo) -> str:
     """A name for a folder: of all that a path may hold, what is no dot at its beginning."""
-    return Path(item.video.replace("\\", "/")).stem.lstrip(".")[:MOST_ID]
+    stem = Path(item.video.replace("\\", "/").replace("\0", "")).stem.lstrip(".")
+    return stem.encode()[:_MOST_STEM].decode(errors="ignore")
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -98,7 +107,8 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise InputError(
-            f"Reading {str(file)!r} needs the package pyarrow", "Install elysium with its extra: pip install pyarrow"
+            f"Reading {str(file)!r} needs the package pyarrow",
+            'pip install "elysium-video[build]", or write a .jsonl or .csv.'
         ) from error
     try:
         with parquet.ParquetFile(file) as table:
@@ -111,11 +121,17 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def find_video(folder: Path, name: str) -> Path:
     """The path of a video below ``folder``.
 
-    Raises SourceError for one that is not there, or leads out of the folder: absolute, with "..", or by a link.
+    Raises SourceError for one that is not there, or leads out of the folder: absolute, with "..", or by a link; and for
+    what cannot be a path.
     """
     path = folder / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = not Path(name).is_absolute() and path.resolve().is_relative_to(folder.resolve())
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
+        raise SourceError(f"The video {name[:200]!r} has no path that can be: {error}", "Mend its line.") from error
+    if not inside:
         raise SourceError(f"The video {name!r} is not inside {str(folder)!r}", "Paths must stay below --videos.")
-    if not path.exists():
+    if not there:
         raise SourceError(f"No such video: {str(path)!r}", "Check the path, and --videos.")
     return path

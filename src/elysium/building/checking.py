@@ -2,6 +2,8 @@
 
     sample,outcome,reason,words,verdict        outcome: kept or dropped; verdict: keep, drop, or nothing for "unsure"
 
+A cell that a table would compute, such as "=1+1" from a caption, stands behind an apostrophe, here and on the page.
+
 Knows sheets and shares; does not know: videos, how samples are shown.
 """
 
@@ -22,6 +24,7 @@ SHEET = "check.csv"
 COLUMNS = ("sample", "outcome", "reason", "words", "verdict")
 VERDICTS = ("keep", "drop", "")
 _Z_95 = 1.959964  # of the normal distribution, two-sided
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what cells begin with that a table computes
 
 
 @dataclass(frozen=True)
@@ -87,36 +90,58 @@ def write_sheet(path: Path, rows: Iterable[Row]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((row.sample, row.outcome, row.reason, row.words, row.verdict) for row in rows)
+    for row in rows:
+        writer.writerow(map(_plain, (row.sample, row.outcome, row.reason, row.words, row.verdict)))
     atomic_write_text(path, text.getvalue())
+
+
+def _plain(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULAS) else cell
+
+
+def _said(cell: str | None) -> str:
+    """The opposite of `_plain`, without blanks around it."""
+    text = (cell or "").strip()
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULAS) else text
 
 
 def read_sheet(path: Path) -> list[Row]:
     """A sheet with verdicts. Raises SourceError if it cannot be read, InputError that names the first wrong line."""
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        cells = [(reader.line_num, values) for values in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"Cannot read the sheet {str(path)!r}: {error}", "Check the path.") from error
     if not set(COLUMNS) <= set(reader.fieldnames or ()):
         raise InputError(f"{path} has not the columns {', '.join(COLUMNS)}", "Start from the sheet of the report.")
     rows = []
-    for values in reader:
-        row = Row(*((values[column] or "").strip() for column in COLUMNS))
+    for line, values in cells:
+        row = Row(*(_said(values[column]) for column in COLUMNS))
         if row.verdict.lower() not in VERDICTS or row.outcome not in ("kept", "dropped"):
-            told = f"{path}, line {reader.line_num}: outcome {row.outcome!r}, verdict {row.verdict!r}"
+            told = f"{path}, line {line}: outcome {row.outcome!r}, verdict {row.verdict!r}"
             raise InputError(told, "The outcome is kept or dropped; the verdict keep, drop, or nothing.")
         rows.append(Row(row.sample, row.outcome, row.reason, row.words, row.verdict.lower()))
     return rows
 
 
-def judge(rows: Iterable[Row], known: Iterable[str]) -> Verdicts:
-    """What the verdicts say. Raises InputError for a sample that is not among the ``known``, or is there twice."""
-    listed = list(rows)
+def judge(rows: Iterable[Row], known: Iterable[tuple[str, str]]) -> Verdicts:
+    """What the verdicts say.
+
+    Args:
+        known: each sample of the data set with its outcome.
+
+    Raises InputError for a sample that is not among them, has another outcome there, or is in the sheet twice.
+    """
+    listed, outcomes = list(rows), dict(known)
     counts = Counter(row.sample for row in listed)
-    strange = sorted(set(counts) - set(known)) + sorted(name for name, count in counts.items() if count > 1)
+    strange = sorted(set(counts) - set(outcomes)) + sorted(name for name, count in counts.items() if count > 1)
     if strange:
         told = f"The sheet has the sample {strange[0]!r}, which this data set has not, or twice"
         raise InputError(told, "Use the sheet of this report.")
+    for row in listed:
+        if row.outcome != outcomes[row.sample]:
+            told = f"The sheet has the sample {row.sample!r} as {row.outcome}, but it was {outcomes[row.sample]}"
+            raise InputError(told, "Use the sheet of this report.")
     said = [row for row in listed if row.verdict]
     kept, dropped = ([row.verdict for row in said if row.outcome == outcome] for outcome in ("kept", "dropped"))
     precision, missed = (Share(verdicts.count("keep"), len(verdicts)) for verdicts in (kept, dropped))

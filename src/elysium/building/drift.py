@@ -18,6 +18,18 @@ UNIT_S = 1 / 25  # the rule's constants are for steps of so many seconds
 _FIRST_VELOCITY = 10.0  # standard deviation of the unknown first velocity, in units of the acceleration's
 
 
+def import_filter() -> Any:
+    """filterpy's class of filters; raises ModelError if it is not installed."""
+    try:
+        from filterpy.kalman import KalmanFilter
+    except ImportError as error:
+        raise ModelError(
+            f"The drift rule needs filterpy, which cannot be imported ({error})",
+            'pip install "elysium-video[build]", or set filters.drift.enabled to false.',
+        ) from error
+    return KalmanFilter
+
+
 def innovations(boxes_xyxy: FloatArray, times_s: Sequence[float], rule: DriftRule) -> FloatArray:
     """How little each box follows from those before: squared Mahalanobis distances of the filter's innovations.
 
@@ -69,14 +81,7 @@ def _measured(box: FloatArray, rule: DriftRule) -> tuple[FloatArray, FloatArray]
 
 def _start(measured: FloatArray, noise: FloatArray, box: FloatArray, rule: DriftRule) -> Any:
     """A filter at the first box, whose velocity is unknown. State: 4 values, then their 4 velocities."""
-    try:
-        from filterpy.kalman import KalmanFilter
-    except ImportError as error:
-        raise ModelError(
-            f"The drift rule needs filterpy, which cannot be imported ({error})",
-            'pip install "elysium-video[build]", or set filters.drift.enabled to false.',
-        ) from error
-    kalman = KalmanFilter(dim_x=8, dim_z=4)
+    kalman = import_filter()(dim_x=8, dim_z=4)
     kalman.H = np.eye(4, 8)
     kalman.x = np.vstack([measured, np.zeros((4, 1))])
     speed = _FIRST_VELOCITY * np.array([rule.acceleration * _size(box)] * 2 + [rule.growth] * 2)

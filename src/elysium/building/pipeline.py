@@ -23,6 +23,7 @@ from typing import Any
 
 from elysium.building.captions import CaptionedVideo, find_video
 from elysium.building.clips import VideoClip
+from elysium.building.drift import import_filter
 from elysium.building.filters import ClipFacts, judge
 from elysium.building.following import follow_clip
 from elysium.building.grounding import ground_clip
@@ -30,7 +31,7 @@ from elysium.building.results import ClipFrames, Loss, VideoResult
 from elysium.building.settings import BuildSettings
 from elysium.building.shots import prepare_clip
 from elysium.building.staff import Staff, Stages
-from elysium.building.stages import Dropped, Grounded, Phrase, Trajectory
+from elysium.building.stages import WHOLE, Dropped, Grounded, Phrase, Trajectory
 from elysium.building.store import Failure, Store, digest_of
 from elysium.cluster import Crew, carried, cluster
 from elysium.errors import ElysiumError, OutputError
@@ -43,10 +44,14 @@ Report = Callable[[int], None]
 
 @dataclass
 class Work:
-    """A video on its way through the stages. Picklable, and small: no pixels."""
+    """A video on its way through the stages. Picklable, and small: no pixels.
+
+    ``digest`` says of what it was begun: a file that changes on the way is made anew by the next run.
+    """
 
     result: VideoResult
     video: Path
+    digest: str
     clip: VideoClip | None = None
     cuts: tuple[int, ...] = ()
     phrases: list[Phrase] = field(default_factory=list)
@@ -92,7 +97,7 @@ def _nouns(work: Work, stages: Stages, plan: Plan) -> None:
         work.phrases = [stages.nouns.phrase_of(text) for text in captioned.expressions]
     else:
         work.phrases, dropped = stages.nouns.phrases(captioned.caption)
-        if not work.phrases and len(dropped) == 1 and dropped[0].what == captioned.caption:
+        if not work.phrases and len(dropped) == 1 and dropped[0].reason in WHOLE:
             result.set_aside = dropped[0]
             return
         result.losses += [Loss("nouns", one) for one in dropped]
@@ -169,7 +174,7 @@ def build_video(captioned: CaptionedVideo, stages: Stages, plan: Plan) -> VideoR
 
 def begun(captioned: CaptionedVideo, plan: Plan) -> Work:
     """A video before the first stage. Raises SourceError as `find_video`."""
-    return Work(VideoResult(captioned), find_video(plan.videos, captioned.video))
+    return Work(VideoResult(captioned), find_video(plan.videos, captioned.video), plan.digest(captioned))
 
 
 def go_through(
@@ -185,7 +190,7 @@ def go_through(
     if work.clip is not None:
         work.clip.close()
     if names[-1] == LAST:
-        plan.store.save(work.result, plan.digest(work.result.captioned))
+        plan.store.save(work.result, work.digest)
 
 
 # --- A list of videos ---
@@ -207,7 +212,8 @@ class Task:
 def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Task:
     """The stages ``names`` for one video. Whatever an exception says is in the task that comes back.
 
-    A video that ended the process `cluster.MOST_TRIES` times is not tried again.
+    A video that ended the process `cluster.MOST_TRIES` times is not tried again. One that is done is not done again:
+    when a process ends Ray gives the next one all that it had got at once.
     """
     captioned = task.captioned
     if task.error:
@@ -219,6 +225,8 @@ def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Tas
     tries = mark.tries()[0] + 1
     try:
         work = pickle.loads(task.work) if task.work else begun(captioned, plan)
+        if names[-1] == LAST and plan.store.digest(captioned.id) == work.digest:
+            return Task(captioned)
         go_through(work, names, stages, plan, lambda name: mark.begin(tries, name))
     except OutputError as error:
         return Task(captioned, error=str(error), fatal=True)
@@ -250,9 +258,12 @@ def crews(plan: Plan, workers: int) -> list[Crew]:
 
 
 def _worker(plan: Plan, names: Sequence[str]) -> Callable[[Task], Task]:
-    """Makes the plug-ins of the stages ``names``; where one cannot be made, no video will do any better."""
+    """Makes the plug-ins of the stages ``names``; where one cannot be made, or the package of a rule is not there, no
+    video will do any better."""
     stages = Stages(plan.staff)
     try:
+        if "filters" in names and plan.settings.filters.drift.enabled:
+            import_filter()
         stages.make(names)
     except Exception as error:
         told = str(error) if isinstance(error, ElysiumError) else f"{type(error).__name__}: {error}"
@@ -268,7 +279,8 @@ def advanced(plan: Plan, items: Sequence[CaptionedVideo], workers: int, ray: str
         yield from map(_worker(plan, list(STAGES)), tasks)
         return
     teams = crews(plan, workers)
-    with cluster(sum(crew.workers for crew in teams), ray):
+    gpus = sum(crew.workers * crew.num_gpus for crew in teams)
+    with cluster(sum(crew.workers for crew in teams), ray, gpus):
         yield from carried(teams, tasks)
 
 

@@ -61,7 +61,7 @@ def write_report(
         for sample in samples_of(result):
             assert result.clip is not None
             numbers[not sample.reason].append(measured(sample.trajectory, result.clip.resolution_wh))
-    verdicts = judge(read_sheet(checked), _names(store, done)) if checked is not None else None
+    verdicts = judge(read_sheet(checked), _outcomes(store, done)) if checked is not None else None
     kept, dropped = draw(map(store.load, done), samples, seed)
     videos = Path(manifest["videos"])
     page = _template().render(
@@ -76,7 +76,7 @@ def write_report(
     )  # fmt: skip
     written = [atomic_write_text(ensure_folder(output) / PAGE, page)]
     if checked is None:
-        rows = [Row(one.name, "dropped" if one.reason else "kept", one.reason, one.words) for one in (*kept, *dropped)]
+        rows = [Row(one.name, one.outcome, one.reason, one.words) for one in (*kept, *dropped)]
         write_sheet(output / SHEET, rows)
         written.append(output / SHEET)
     return written, verdicts
@@ -86,7 +86,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest["records"]["count"], manifest["captions"]["lines"], [clip["id"] for clip in manifest["clips"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         told = f"{str(folder)!r} is not the output of a finished `elysium build`: {error}"
         raise SourceError(told, "Name its --output; if it was stopped, run it to the end.") from error
     return manifest
@@ -94,11 +95,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _failures(folder: Path) -> list[dict[str, str]]:
     path = folder / FAILURES
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:  # by lines that end with a newline, not as `str.splitlines`
+        return [json.loads(line) for line in file]
 
 
-def _names(store: Store, done: Sequence[str]) -> Iterator[str]:
-    return (sample.name for id in done for sample in samples_of(store.load(id)))
+def _outcomes(store: Store, done: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return ((sample.name, sample.outcome) for id in done for sample in samples_of(store.load(id)))
 
 
 def _plot(place: int, measure: Measure, numbers: dict[bool, list[list[float]]]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _card(sample: Sample, folder: Path, videos: Path) -> dict[str, Any]:
         ("video:", captioned.video), ("from:", captioned.url),
     ]  # fmt: skip
     return {
-        "name": sample.name, "words": sample.words, "outcome": "dropped" if sample.reason else "kept",
+        "name": sample.name, "words": sample.words, "outcome": sample.outcome,
         "reason": sample.reason, "lines": [line for line in lines if line[1]],
         "image": "" if picture is None else f"data:image/gif;base64,{base64.b64encode(picture).decode('ascii')}",
     }  # fmt: skip

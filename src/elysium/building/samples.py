@@ -39,6 +39,10 @@ class Sample:
     detail: str = ""
 
     @property
+    def outcome(self) -> str:
+        return "dropped" if self.reason else "kept"
+
+    @property
     def words(self) -> str:
         return self.trajectory.grounded.phrase.expression
 
@@ -57,7 +61,7 @@ def samples_of(result: VideoResult) -> Iterator[Sample]:
         yield Sample(f"{result.id}-{number}", result, trajectory)
     for number, loss in enumerate(result.losses):
         if loss.trajectory is not None:
-            name = f"{result.id}-dropped-{number}"
+            name = f"{result.id}-{number}-dropped"  # a record's ends with its number, whatever ids are
             yield Sample(name, result, loss.trajectory, loss.dropped.reason, loss.dropped.detail)
 
 

@@ -105,13 +105,19 @@ class Clip(Protocol):
         """Frame `number` of the clip, 0..T-1. Raises SourceError."""
 
 
+WHOLE = ("not-english", "no-nouns")
+"""Reason codes that are about a caption as a whole and not about something that it names."""
+
+
 @runtime_checkable
 class Nouns(Protocol):
     """Which phrases of a caption name something that can be pointed at."""
 
     name: str
 
-    def phrases(self, caption: str) -> tuple[list[Phrase], list[Dropped]]: ...
+    def phrases(self, caption: str) -> tuple[list[Phrase], list[Dropped]]:
+        """What there is to look for, and what was left out; a single `Dropped` with a code of `WHOLE` where the caption
+        as a whole was."""
 
     def phrase_of(self, expression: str) -> Phrase:
         """An expression that stands in place of a caption: nothing is dropped. Raises InputError if it is empty."""

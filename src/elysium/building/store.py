@@ -90,7 +90,14 @@ class Store:
 
     def write_frames(self, result: VideoResult, clip: VideoClip | None) -> None:
         """The images of the records of a video, before its result says that they are there; without records those of an
-        earlier one are taken away. Raises OutputError, SourceError."""
+        earlier one are taken away, and before that its result, which would say that they are there still.
+
+        Raises OutputError, SourceError.
+        """
+        try:
+            self.result_path(result.id).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.result_path(result.id), error) from error
         if result.kept and clip is not None:
             write_frames(clip, self.folder, f"{FRAMES}/{result.id}")
         else:
@@ -136,10 +143,18 @@ class Store:
 
 
 def digest_of(captioned: CaptionedVideo, video: Path | None, about: Any) -> str:
-    """Says whether a result is still what would be made: of the line, the file (its size and time), and ``about``."""
-    mark: list[int] | None = None
+    """Says whether a result is still what would be made: of the line, the file (its size and time; of a folder those of
+    all files in it), and ``about``. Raises SourceError for a file that cannot be looked at."""
+    mark: list[Any] | None = None
     if video is not None:
-        found = video.stat()
-        mark = [found.st_size, found.st_mtime_ns]
+        try:
+            mark = _mark(video) if video.is_file() else [[path.name, *_mark(path)] for path in sorted(video.iterdir())]
+        except OSError as error:
+            raise SourceError(f"Cannot read {str(video)!r}: {error}", "Check the file.") from error
     text = json.dumps([captioned.model_dump(exclude_defaults=True), mark, about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _mark(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]

@@ -148,7 +148,7 @@ def _tracked(work: Work, items: Sequence[ManifestItem], at_once: int) -> Iterato
 
 def _shared_out(crew: Crew, items: Sequence[ManifestItem], ray: str | None) -> Iterator[tuple[ManifestItem, Done]]:
     """Each item, as it is done by one of the processes of Ray."""
-    with cluster(crew.workers, ray):
+    with cluster(crew.workers, ray, crew.workers * crew.num_gpus):
         yield from carried([crew], items)
 
 
