@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "src" / "elysium" / "assets" / "pedestrians.mp4"  # 62 frames of 576 x 432, 10 a second
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-START_S = 120
-PATIENCE_MS = 120_000
+START_S, END_S = 300, 120
+PATIENCE_MS = 240_000  # no test takes that long; machines that are busy with other things do
+PIXELS = "(canvas) => canvas.toDataURL()"
 
 
 def browser_path() -> str | None:
@@ -48,7 +49,7 @@ def served(folder: Path, *options: str) -> Iterator[AppServer]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -106,8 +107,7 @@ class Visit:
         """Drag a box, given in pixels of the video."""
         canvas = self.page.locator(f"#{view} canvas").first
         canvas.scroll_into_view_if_needed()
-        time.sleep(0.3)  # the component takes its measures after the picture has come
-        place = canvas.bounding_box()
+        place, before = self._settled(canvas)
         scale = min(place["width"] / resolution_wh[0], place["height"] / resolution_wh[1])
         left = place["x"] + (place["width"] - scale * resolution_wh[0]) / 2
         top = place["y"] + (place["height"] - scale * resolution_wh[1]) / 2
@@ -117,6 +117,26 @@ class Visit:
         mouse.down()
         mouse.move(left + scale * x2, top + scale * y2, steps=4)
         mouse.up()
+        self._until(lambda: canvas.evaluate(PIXELS) != before, "no box has appeared")
+
+    def _settled(self, canvas: Any) -> tuple[dict[str, float], str]:
+        """Where a canvas is and what is on it, once neither changes: the component measures itself after the picture
+        has come."""
+        seen: list[Any] = []
+
+        def same() -> bool:
+            seen.append((canvas.bounding_box(), canvas.evaluate(PIXELS)))
+            return len(seen) > 3 and seen[-1] == seen[-2] == seen[-3] and seen[-1][0] is not None
+
+        self._until(same, "the picture does not come to rest")
+        found: tuple[dict[str, float], str] = seen[-1]
+        return found
+
+    def _until(self, met: Callable[[], bool], told: str) -> None:
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not met():
+            assert time.monotonic() < deadline, told
+            time.sleep(0.2)
 
     def say(self, words: str) -> None:
         self.page.fill("#words textarea", words)

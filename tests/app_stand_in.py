@@ -8,12 +8,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from elysium.app.worker import ABANDON, CANCEL, ModelSettings
-from elysium.errors import InputError, ModelError
+from elysium.errors import ElysiumError, InputError, ModelError
+
+WRITES = 40  # reports of `writes`, a tenth of a second apart
 
 
 def serve(pipe: Connection, settings: ModelSettings) -> None:
     """In the place of `worker.serve`. The name of the model decides about the start, the name of the task about the
-    rest: `double` answers, `slow` waits for a cancel, `deaf` hears none, `fail` and `die` do so."""
+    rest: `double` answers, `slow` waits for a cancel, `slow to stop` until it is abandoned, `gives up` fails after a
+    cancel, `writes` takes its time then, `deaf` hears none, `fail` and `die` do so."""
     if settings.model == "missing":
         pipe.send(("failed", ModelError("No such model: 'missing'", "Check the name.")))
         return
@@ -35,8 +38,21 @@ def _answer(pipe: Connection, task: str, arguments: dict[str, Any]) -> tuple[str
         return "failed", InputError("The box is empty", "Draw one.")
     if task == "deaf":
         time.sleep(3600)
-    if task == "slow":
+    if task in ("slow", "slow to stop", "gives up", "writes"):
         pipe.send(("progress", ("tracking", 3, 10, None)))
         kind, _, _ = pipe.recv()
-        return "done", {CANCEL: "kept", ABANDON: "dropped"}[kind]
+        return _after_cancel(pipe, task, kind)
     return "done", 2 * arguments["number"]
+
+
+def _after_cancel(pipe: Connection, task: str, kind: str) -> tuple[str, Any]:
+    if task == "gives up":
+        return "failed", ElysiumError("It was given up")
+    if task == "writes":
+        for number in range(WRITES):
+            time.sleep(0.1)
+            pipe.send(("progress", ("drawing", number + 1, WRITES, None)))
+        return "done", "written"
+    while task == "slow to stop" and kind != ABANDON:
+        kind, _, _ = pipe.recv()
+    return "done", {CANCEL: "kept", ABANDON: "dropped"}[kind]

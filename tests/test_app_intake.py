@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -136,6 +137,29 @@ def test_frames_are_counted_even_where_the_header_lies(tmp_path, monkeypatch):
 def test_an_upload_that_nobody_waits_for_is_ended(tmp_path):
     with pytest.raises(Turned, match="not wanted any more"):
         confine.take_in([CLIP], tmp_path / "clip", "clip.mp4", LIMITS, unwanted=lambda: True)
+
+
+def test_the_process_ends_with_the_server(tmp_path):
+    """Its stdin is a pipe that the server holds; what is read here would take for ever."""
+    import subprocess
+    import sys
+
+    os.mkfifo(tmp_path / "never.png")
+    (tmp_path / "clip").mkdir()
+    order = intake.as_order([tmp_path / "never.png"], tmp_path / "clip", "a", LIMITS)
+    child = subprocess.Popen([sys.executable, "-m", "elysium.app.intake"], stdin=subprocess.PIPE, text=True)
+    child.communicate(order + "\n", timeout=120)
+    assert child.returncode == 1
+
+
+def test_waiting_for_uploads_gives_all_places_back():
+    confine.wait_for_all(1)
+    for _ in range(confine._PLACES):
+        assert confine._AT_ONCE.acquire(blocking=False)
+    confine.wait_for_all(0.01)  # none comes free
+    assert not confine._AT_ONCE.acquire(blocking=False)
+    for _ in range(confine._PLACES):
+        confine._AT_ONCE.release()
 
 
 def test_a_full_disk_takes_no_upload(tmp_path):

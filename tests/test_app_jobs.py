@@ -85,13 +85,35 @@ def test_who_does_not_hear_a_cancel_is_ended_and_started_again(queue, process, m
     queue.submit("z", "double", number=1).result()
     before = process.pid
     job = queue.submit("a", "deaf")
-    while job.state != "running":
-        pass
+    for progress in job.updates():
+        if progress.stage == "starting":
+            break
     queue.cancel("a")
     with pytest.raises(Cancelled):
         job.result()
     assert queue.submit("a", "double", number=4).result() == 8
     assert process.pid not in (None, before)
+
+
+def test_who_still_writes_what_is_there_after_a_cancel_is_waited_for(queue, process, monkeypatch):
+    monkeypatch.setattr(jobs, "CANCEL_GRACE_S", 3.0)  # less than it takes
+    job = running(queue.submit("a", "writes"))
+    queue.cancel("a")
+    assert job.result() == "written"
+
+
+def test_a_cancelled_job_that_then_fails_is_no_failure(queue):
+    job = running(queue.submit("a", "gives up"))
+    queue.cancel("a")
+    with pytest.raises(Cancelled, match="given up"):
+        job.result()
+
+
+def test_leaving_after_a_stop_abandons_the_job(queue):
+    job = running(queue.submit("a", "slow to stop"))
+    queue.cancel("a")
+    queue.cancel("a", abandon=True)
+    assert job.result() == "dropped"
 
 
 def test_an_error_of_a_task_is_its_own(queue):
@@ -137,3 +159,5 @@ def test_closing_ends_every_job(process):
         with pytest.raises(ElysiumError, match="being stopped"):
             job.result()
     assert process.pid is None
+    with pytest.raises(QueueFull, match="being stopped"):
+        queue.submit("a", "double", number=1)

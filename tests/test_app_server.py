@@ -101,6 +101,9 @@ def request(path: str, method: str = "GET", length: str | None = None) -> dict:
         ("/gradio_api/file=http://10.0.0.1/", 403),
         ("/gradio_api/file=https://example.org/", 403),
         ("/gradio_api/proxy=http://10.0.0.1/", 404),
+        ("/gradio_api/file//etc/passwd", 404),
+        ("/gradio_api/file/http://10.0.0.1/", 404),
+        ("/gradio_api/deep_link", 404),
     ],
 )
 def test_only_files_of_visitors_are_served(tmp_path, path, status):
@@ -120,6 +123,11 @@ def test_only_files_of_visitors_are_served(tmp_path, path, status):
         ("/gradio_api/queue/join", str(3 * 2**20), 413),
         ("/gradio_api/queue/join", None, 411),
         ("/gradio_api/upload", "many", 411),
+        ("/gradio_api/call/track", "9", None),
+        ("/gradio_api/call/upload", str(3 * 2**20), 413),
+        ("/gradio_api/process_recording", "9", 404),  # runs FFmpeg on what is sent
+        ("/gradio_api/component_server", "9", 404),
+        ("/gradio_api/vibe-edit/", "9", 404),
     ],
 )
 def test_bodies_are_limited(tmp_path, path, length, status):
@@ -138,8 +146,11 @@ def test_old_uploads_are_swept_and_visitors_stay(tmp_path):
     past = time.time() - 1000
     for name in ("0ld", "visit-a"):
         os.utime(tmp_path / name, (past, past))
+    for name in ("tmpold", "tmpnew"):  # uploads that broke off, or are under way
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "tmpold", (past, past))
     sweep_uploads(tmp_path, 600)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "visit-a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tmpnew", "visit-a"]
 
 
 def test_the_server_process_needs_no_pytorch():

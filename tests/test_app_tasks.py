@@ -30,7 +30,7 @@ from elysium.app.jobs import Progress
 from elysium.app.labels import write_labels
 from elysium.app.work import Options, Outcome, Target
 from elysium.data.records import read_records, validate_records
-from elysium.errors import InputError, OutputError
+from elysium.errors import ElysiumError, InputError, OutputError
 from elysium.tracks import TrackResult
 from scripted import frame_numbers
 
@@ -136,6 +136,24 @@ def test_a_cancelled_correction_leaves_what_was_not_reached(clip, tmp_path):
     model = Model(blind=tuple(range(20)))
     after = tasks.track_on(model, Told(5), clip, before, 1, Correction(4, (9, 9, 29, 29)), {}, tmp_path / "b")
     assert after.result.tracks[0].states.tolist() == ["tracked"] * 5 + ["absent"] * 3 + ["tracked"] * 12
+
+
+def test_a_corrected_track_that_is_lost_and_ends_keeps_no_frame_of_the_old_one_behind_it(clip, tmp_path):
+    options, target = Options(lost_policy="stop"), Target(0, (0, 20, 20, 40))
+    before = tasks.track(Model(), Told(), clip, [target], options, tmp_path / "first")
+    model = Model(blind=tuple(range(10, 20)))
+    fix = Correction(5, (9, 9, 29, 29))
+    ended = tasks.track_on(model, Told(), clip, before, 1, fix, {}, tmp_path / "a").result.tracks[0]
+    assert ended.indices.tolist() == list(range(12)) and ended.states.tolist() == ["tracked"] * 10 + ["absent"] * 2
+    held = tasks.track_on(model, Told(), clip, before, 1, fix, {15: Correction(15, None)}, tmp_path / "b")
+    assert held.result.tracks[0].indices.tolist() == [*range(12), *range(15, 20)]
+
+
+def test_a_gif_that_is_given_up_leaves_nothing(clip, tmp_path):
+    before = tracked(clip, tmp_path, Model())
+    with pytest.raises(ElysiumError, match="GIF was given up"):
+        tasks.make_gif(Model(), Told(stop_after=3), clip, before)
+    assert sorted(tmp_path.glob("first/*")) == sorted(before.files.values())
 
 
 def test_a_gif_is_made_when_it_is_asked_for(clip, tmp_path):

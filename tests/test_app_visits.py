@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app_scripted import Model, Told, made_clip
-from elysium.app import tasks
+from elysium.app import confine, tasks
 from elysium.app.corrections import Correction
 from elysium.app.desk import MAX_VERSIONS, Desk, clip_names
 from elysium.app.jobs import Cancelled
@@ -73,6 +73,14 @@ def test_the_idle_are_swept_but_not_the_busy_and_nothing_is_left_behind(tmp_path
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["0badc0de", busy.folder.name]
 
 
+def test_calls_of_programs_are_forgotten_sooner(tmp_path):
+    visitors = Visitors(tmp_path / "root", replace(LIMITS, brief_seconds=0.05))
+    brief, person = visitors.get("program a", brief=True), visitors.get("a")
+    time.sleep(0.06)
+    visitors.sweep()
+    assert not brief.folder.exists() and person.folder.exists()
+
+
 def test_too_many_visitors_are_turned_away(tmp_path):
     visitors = Visitors(tmp_path / "root", replace(LIMITS, max_visitors=1))
     visitors.get("a")
@@ -84,9 +92,10 @@ def test_too_many_visitors_are_turned_away(tmp_path):
 
 def test_a_new_clip_takes_the_place_of_the_old_one(tmp_path):
     visitor = Visitors(tmp_path / "root", LIMITS).get("a")
-    first, second = (made_clip(visitor.new_folder("clip"), 2) for _ in range(2))
+    first = made_clip(visitor.new_folder("clip"), 2)
     visitor.begin(first)
     visitor.drawn[0] = [(0, 0, 1, 1)]
+    second = made_clip(visitor.new_folder("clip"), 2)
     visitor.begin(second)
     assert visitor.clip is second and not visitor.drawn and not first.folder.exists() and second.folder.exists()
 
@@ -141,6 +150,8 @@ def test_boxes_stay_on_the_frames_they_were_drawn_on(desk, visitor):
         ([[0, 0, 10, 10]] * 4, "", "4 boxes are too many"),
         ([[5, 5, float("nan"), 9]], "", "is no box"),
         ([[5, 5, "x", 9]], "", "is no box"),
+        ([5], "", "5 is no box"),
+        ([[10**400, 5, 8, 9]], "", "is no box"),
         ([[300, 5, 400, 9]], "", "outside"),
         ([], "a" * 400, "has 400 characters"),
     ],
@@ -181,6 +192,7 @@ def test_corrections_pile_up_and_are_taken_back(desk, visitor):
     assert third.corrections == {1: {12: Correction(12, (100, 50, 140, 90)), 5: Correction(5, None, True)}}
     assert third.outcome.result.tracks[0].boxes_xyxy[12].tolist() == [100, 50, 140, 90]
     assert desk.undo(visitor) is second and desk.undo(visitor) is first
+    assert [version.outcome.files["json"].exists() for version in (first, second, third)] == [True, False, False]
     with pytest.raises(InputError, match="no correction to take back"):
         desk.undo(visitor)
 
@@ -202,6 +214,71 @@ def test_a_result_for_another_clip_is_not_kept(desk, visitor):
     with pytest.raises(Cancelled, match="Another video"):
         desk.keep(visitor, job)
     assert visitor.version is None and not job.result().files["json"].exists()
+
+
+def test_a_correction_of_a_result_that_was_taken_back_is_not_kept(desk, visitor):
+    desk.draw(visitor, 0, [[0, 20, 20, 40]])
+    first = desk.keep(visitor, desk.track(visitor, desk.targets(visitor, ""), Options(stride=10)))
+    desk.keep_correction(visitor, desk.correct(visitor, 1, 10, None))
+    job = desk.correct(visitor, 1, 0, None, to_end=True)
+    desk.undo(visitor)
+    with pytest.raises(Cancelled, match="taken back"):
+        desk.keep_correction(visitor, job)
+    assert visitor.versions == [first] and not job.result().files["json"].exists()
+
+
+def test_a_gif_belongs_to_the_result_it_shows(desk, visitor):
+    desk.draw(visitor, 0, [[0, 20, 20, 40]])
+    first = desk.keep(visitor, desk.track(visitor, desk.targets(visitor, ""), Options(stride=10)))
+    desk.keep_gif(visitor, desk.make_gif(visitor))
+    assert set(visitor.version.outcome.files) == {*first.outcome.files, "gif"}
+    assert visitor.version.outcome.result is first.outcome.result
+
+
+def test_labels_are_saved_once_and_not_on_a_full_disk(desk, visitor):
+    desk.draw(visitor, 0, [[0, 20, 20, 40]])
+    desk.keep(visitor, desk.track(visitor, desk.targets(visitor, ""), Options(stride=10)))
+    first, second = desk.save_labels(visitor), desk.save_labels(visitor)
+    assert second.exists() and not first.exists()
+    desk.limits = replace(LIMITS, min_free_bytes=2**62)
+    with pytest.raises(Turned, match="disk of this server is full"):
+        desk.save_labels(visitor)
+
+
+def test_the_newest_video_wins_and_nothing_of_others_is_left(desk, visitor, monkeypatch):
+    """A second upload is taken in while the first one is still being read."""
+    picture = visitor.clip.path(0)
+    (desk.root / "a.jpg").write_bytes(picture.read_bytes())
+    begun: list[Any] = []
+    calls: list[Path] = []
+
+    def slowly(files, folder, name, limits, *, told, unwanted):
+        calls.append(folder)
+        if len(calls) == 1:
+            begun.append(desk.take_in(visitor, [desk.root / "a.jpg"]))
+            assert unwanted()
+        return made_clip(folder, 2)
+
+    monkeypatch.setattr(confine, "take_in", slowly)
+    (visitor.folder / "result-9").mkdir()  # of a job that was killed
+    with pytest.raises(Cancelled, match="Another video"):
+        desk.take_in(visitor, [desk.root / "a.jpg"])
+    assert visitor.clip is begun[0] and list(visitor.folder.iterdir()) == [visitor.clip.folder]
+    assert desk.queue.cancelled == ["a"] * 3  # both at the start, the newest once more before the old clip goes
+
+
+def test_half_a_result_is_removed(desk, visitor, monkeypatch):
+    def fails(model, report, folder, **others):
+        folder.mkdir()
+        (folder / "half.json").touch()
+
+    monkeypatch.setitem(tasks.TASKS, "track", fails)
+    desk.draw(visitor, 0, [[0, 20, 20, 40]])
+    job = desk.track(visitor, desk.targets(visitor, ""), Options())
+    monkeypatch.setattr(job, "result", lambda: (_ for _ in ()).throw(Cancelled("The job was stopped")))
+    with pytest.raises(Cancelled, match="stopped"):
+        desk.keep(visitor, job)
+    assert not job.arguments["folder"].exists()
 
 
 def test_samples_are_the_videos_of_a_folder(tmp_path):

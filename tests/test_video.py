@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import struct
@@ -15,9 +16,11 @@ from PIL import Image
 import elysium
 from elysium.boxes import to_xyxy
 from elysium.errors import InputError, OutputError, SourceError
+from elysium.readers import CODEC_THREADS
 from elysium.video import VideoWriter, open_source, read_image
 
 WIDTH, HEIGHT, COUNT, FPS = 64, 48, 40, 10.0
+MOST_ENCODER_THREADS = 12  # of a picture so small
 GREYS = np.linspace(20, 230, COUNT).round().astype(np.uint8)  # each frame is recognised by its brightness
 
 
@@ -78,6 +81,25 @@ def test_a_video_gives_its_frames_in_order(clip):
     np.testing.assert_allclose(greys(frames), GREYS, atol=3)
     assert source.warnings == []
     assert [f.index for f in source] == list(range(COUNT))  # and again
+
+
+def test_threads_do_not_grow_with_frames(clip, tmp_path):
+    """Each takes address space, of which an upload to the web app has a limited amount."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("threads are counted in /proc")
+    gc.disable()
+    try:
+        read = [len(list(tasks.iterdir())) for _ in open_source(clip)]
+        written = []
+        with VideoWriter(tmp_path / "copy.mp4", FPS, (WIDTH, HEIGHT)) as writer:
+            for index in range(COUNT):
+                writer.write(picture(index))
+                written.append(len(list(tasks.iterdir())))
+    finally:
+        gc.enable()
+    assert max(read) - read[0] <= CODEC_THREADS
+    assert max(written) - written[0] <= MOST_ENCODER_THREADS
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _gif_frames(path: Path, every: int) -> Generator[ImageArray, None, None]:
     with av.open(str(path)) as container:
         for place, frame in enumerate(container.decode(video=0)):
             if place % every == 0:
-                yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                yield np.asarray(frame.to_ndarray(format="rgb24", threads=1), dtype=np.uint8)
 
 
 def _encode_gif(
@@ -133,7 +133,8 @@ def _encode_gif(
         for image in images:
             if (image.shape[1], image.shape[0]) != size:
                 image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="rgba")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame = frame.reformat(format="rgba", threads=1)
             frame.pts, frame.time_base = count, 1 / rate
             graph.push(frame)
             packets = stream.encode(_pulled(graph))

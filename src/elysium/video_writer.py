@@ -78,7 +78,7 @@ class VideoWriter:
         if width % 2 or height % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
         try:
             self._container.mux(self._stream.encode(frame))
         except OSError as error:

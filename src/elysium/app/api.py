@@ -7,11 +7,15 @@ Each call brings its video along and is complete in itself. Knows the forms that
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
-from elysium.app.handlers import Handlers, as_message
+from elysium.app.handlers import Handlers, as_message, program_name
+from elysium.app.jobs import QueueFull
+from elysium.app.visitors import Visitor
 from elysium.app.work import Options, Target
 from elysium.errors import InputError
 
@@ -41,17 +45,35 @@ class _Api:
     def __init__(self, handlers: Handlers) -> None:
         self.handlers, self.desk = handlers, handlers.desk
 
+    @contextmanager
+    def _visit(self, files: list[str] | None, request: gr.Request, keep: bool = False) -> Iterator[Visitor]:
+        """Somebody with this video and nothing else, until the answer is there, or with ``keep``, until its files have
+        been fetched. Errors become messages. Raises QueueFull for two calls at once of one session."""
+        with as_message():
+            visitors, name = self.handlers.visitors, program_name(request)
+            visitor = visitors.get(name, brief=True)
+            if not visitor.turn.acquire(blocking=False):
+                raise QueueFull("Your call before this one is not done yet", "Wait for it, or use another client.")
+            try:
+                self.desk.take_in(visitor, files or [])
+                yield visitor
+            except BaseException:
+                keep = False
+                raise
+            finally:
+                if not keep:
+                    visitors.leave(name)
+                visitor.turn.release()
+
     def track(
         self, files: list[str], boxes: list[list[float]] | None, expressions: list[str] | None, frame: int, stride: int,
         request: gr.Request,
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         """Follow boxes and words from a frame on: the tracks as in tracks.json, and all files."""
-        with as_message():
-            visitor = self.handlers.visitor(request)
-            self.desk.take_in(visitor, files or [])
+        with self._visit(files, request, keep=True) as visitor:
             start = self.desk.show(visitor, frame or 0)
             self.desk.draw(visitor, start, _list(boxes, "boxes"))
-            text = "\n".join(str(words) for words in _list(expressions, "expressions"))
+            text = "\n".join(_words(expressions))
             targets = [Target(start, target.box, target.expression) for target in self.desk.targets(visitor, text)]
             version = self.desk.keep(visitor, self.desk.track(visitor, targets, Options(int(stride or 1))))
             return (
@@ -59,32 +81,22 @@ class _Api:
                 [str(path) for path in version.outcome.files.values()],
             )
 
-    def describe(
-        self, files: list[str], boxes: list[list[float]], frame: int, request: gr.Request
-    ) -> list[str]:
+    def describe(self, files: list[str], boxes: list[list[float]], frame: int, request: gr.Request) -> list[str]:
         """What is in each box of a frame, in words."""
-        with as_message():
-            visitor = self.handlers.visitor(request)
-            self.desk.take_in(visitor, files or [])
+        with self._visit(files, request) as visitor:
             texts: list[str] = self.desk.describe(visitor, frame or 0, _list(boxes, "boxes")).result()
             return texts
 
     def ask(self, files: list[str], question: str, request: gr.Request) -> dict[str, Any]:
         """An answer about the whole video, and warnings."""
-        with as_message():
-            visitor = self.handlers.visitor(request)
-            self.desk.take_in(visitor, files or [])
+        with self._visit(files, request) as visitor:
             answer, warnings = self.desk.ask(visitor, question or "").result()
             return {"answer": answer, "warnings": warnings}
 
-    def ground(
-        self, files: list[str], expressions: list[str], frame: int, request: gr.Request
-    ) -> list[dict[str, Any]]:
+    def ground(self, files: list[str], expressions: list[str], frame: int, request: gr.Request) -> list[dict[str, Any]]:
         """Where each expression is in a frame: a box or null, and a score."""
-        with as_message():
-            visitor = self.handlers.visitor(request)
-            self.desk.take_in(visitor, files or [])
-            words = [str(text) for text in _list(expressions, "expressions")]
+        with self._visit(files, request) as visitor:
+            words = _words(expressions)
             found, _ = self.desk.ground(visitor, frame or 0, words).result()
             return [
                 {
@@ -103,3 +115,12 @@ def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(f"{name} is no list", "Give a list, [] for none.")
     return value
+
+
+def _words(value: Any) -> list[str]:
+    """A list of texts, or nothing. Raises InputError."""
+    texts = _list(value, "expressions")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"The expression {text!r} is no text", 'Give a list like ["the dog"].')
+    return texts

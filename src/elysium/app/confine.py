@@ -23,7 +23,8 @@ from elysium.app.limits import Limits, Turned, check_files
 from elysium.errors import SourceError
 from elysium.files import output_error
 
-_AT_ONCE = threading.BoundedSemaphore(2)  # uploads that are decoded at the same time
+_PLACES = 2  # uploads that are decoded at the same time
+_AT_ONCE = threading.BoundedSemaphore(_PLACES)
 _PATIENCE_S = 20.0  # an upload waits no longer for its turn, since a thread of the server waits with it
 _TICK_S = 0.1
 
@@ -68,6 +69,13 @@ def take_in(
     return Clip(name, folder, facts["fps"], (width, height), tuple(facts["times_s"]), tuple(facts["warnings"]))
 
 
+def wait_for_all(seconds: float) -> None:
+    """Return once no upload is being decoded, or after so long for each place."""
+    free = [_AT_ONCE.acquire(timeout=seconds) for _ in range(_PLACES)]
+    for _ in range(sum(free)):
+        _AT_ONCE.release()
+
+
 def check_room(folder: Path, limits: Limits) -> None:
     """Raise Turned where the disk of ``folder`` is nearly full."""
     if shutil.disk_usage(folder).free < limits.min_free_bytes:
@@ -98,6 +106,7 @@ def _answer(
     finally:
         child.kill()
         code = child.wait()
+        listener.join()
     last = lines[-1] if lines else {}
     if "error" in last:
         raise SourceError(*last["error"])
@@ -113,8 +122,8 @@ def _listen(
     """Give the order and collect the answers, until the process ends."""
     assert child.stdin is not None and child.stdout is not None
     try:
-        child.stdin.write(order)
-        child.stdin.close()
+        child.stdin.write(order + "\n")
+        child.stdin.flush()  # and left open: its end tells the process that the server is gone
         for text in child.stdout:
             line = json.loads(text)
             lines.append(line)

@@ -91,9 +91,9 @@ def rows_of(track: Track) -> dict[int, Row]:
     }
 
 
-def merged(track: Track, news: Mapping[int, Row], note: str = "") -> Track:
-    """The track with some of its frames replaced, or with frames that it did not have."""
-    rows = rows_of(track) | dict(news)
+def merged(track: Track, news: Mapping[int, Row | None], note: str = "") -> Track:
+    """The track with some of its frames replaced, without those that are None now, or with frames it did not have."""
+    rows = {index: row for index, row in {**rows_of(track), **news}.items() if row is not None}
     order = sorted(rows)
     return replace(
         track,

@@ -20,9 +20,10 @@ from elysium.app.limits import Limits, check_text
 from elysium.app.visitors import Version, Visitor, inside
 from elysium.app.work import Options, Outcome, Target
 from elysium.boxes import to_xyxy
-from elysium.errors import InputError
+from elysium.errors import ElysiumError, InputError
 
 MAX_VERSIONS = 20  # results that can be gone back to
+MAX_PIXEL = 1e6  # no box that is meant has a side beyond that
 
 
 class Desk:
@@ -60,8 +61,13 @@ class Desk:
         self, visitor: Visitor, files: list[Path], name: str, told: Callable[[int], None] | None
     ) -> Clip:
         self.queue.cancel(visitor.name, abandon=True)
-        folder = visitor.new_folder("clip")
-        clip = confine.take_in(files, folder, name, self.limits, told=told, unwanted=lambda: visitor.gone)
+        folder = visitor.coming = visitor.new_folder("clip")
+        unwanted = lambda: visitor.gone or visitor.coming != folder  # noqa: E731
+        clip = confine.take_in(files, folder, name, self.limits, told=told, unwanted=unwanted)
+        if unwanted():
+            shutil.rmtree(folder, ignore_errors=True)
+            raise Cancelled("Another video has been opened since")
+        self.queue.cancel(visitor.name, abandon=True)  # what was asked of the old clip in the meantime
         visitor.begin(clip)
         return clip
 
@@ -97,7 +103,7 @@ class Desk:
             raise InputError(f"{len(boxes)} boxes are too many", f"Draw at most {self.limits.max_objects}.")
         checked: list[Box] = []
         for box in boxes:
-            if len(box) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in box):
+            if not _is_box(box):
                 raise InputError(f"{box!r} is no box", "Give left, top, right, bottom in pixels.")
             x1, y1, x2, y2 = to_xyxy([box], "xyxy", clip.resolution_wh).boxes[0].tolist()
             checked.append((x1, y1, x2, y2))
@@ -137,10 +143,15 @@ class Desk:
         return visitor.versions[-1]
 
     def _outcome(self, visitor: Visitor, job: Job) -> Outcome:
-        """What a job gave. Raises Cancelled if the visitor has gone on to another video since."""
-        outcome: Outcome = job.result()
+        """What a job gave. Raises what it ended with, Cancelled if the visitor has gone on to another video since."""
+        try:
+            outcome: Outcome = job.result()
+        except ElysiumError:
+            if "folder" in job.arguments:  # half a result may be there
+                shutil.rmtree(inside(visitor.folder, job.arguments["folder"]), ignore_errors=True)
+            raise
         if visitor.gone or job.arguments["clip"] is not visitor.clip:
-            shutil.rmtree(inside(visitor.folder, next(iter(outcome.files.values())).parent), ignore_errors=True)
+            visitor.forget(outcome)
             raise Cancelled("Another video has been opened since")
         return outcome
 
@@ -168,7 +179,10 @@ class Desk:
     def keep_correction(self, visitor: Visitor, job: Job) -> Version:
         """Make what `correct` gives the present result; `undo` goes back. Waits for the job."""
         outcome, asked = self._outcome(visitor, job), job.arguments
-        before = self.version(visitor)
+        before = next((version for version in visitor.versions if version.outcome is asked["outcome"]), None)
+        if before is None:
+            visitor.forget(outcome)
+            raise Cancelled("The result that was corrected has been taken back since")
         corrections = remembered(before.corrections, asked["track_id"], asked["correction"])
         visitor.versions.append(Version(outcome, corrections))
         visitor.forget_versions(MAX_VERSIONS)
@@ -178,7 +192,7 @@ class Desk:
         """Go back to the result before the last correction. Raises InputError if there was none."""
         if len(visitor.versions) < 2:
             raise InputError("There is no correction to take back", "Correct something first.")
-        visitor.versions.pop()
+        visitor.forget(visitor.versions.pop().outcome)
         return visitor.versions[-1]
 
     def describe(self, visitor: Visitor, frame: int, boxes: Sequence[Sequence[float]]) -> Job:
@@ -225,19 +239,31 @@ class Desk:
         outcome = self._outcome(visitor, job)
         for place, version in enumerate(visitor.versions):
             if version.outcome is job.arguments["outcome"]:
-                visitor.versions[place] = replace(version, outcome=outcome)
+                visitor.versions[place] = replace(version, outcome=replace(version.outcome, files=outcome.files))
         return self.version(visitor)
 
     def save_labels(self, visitor: Visitor) -> Path:
         """The result as records with their images, in one ZIP file in the visitor's folder."""
         version = self.version(visitor)
-        folder = visitor.new_folder("labels")
+        if visitor.labels is not None:
+            shutil.rmtree(inside(visitor.folder, visitor.labels), ignore_errors=True)
+        confine.check_room(visitor.folder, self.limits)
+        folder = visitor.labels = visitor.new_folder("labels")
         folder.mkdir()
         return labels.write_labels(self.clip(visitor), version.outcome.result, version.corrections, folder)
 
     def cancel(self, visitor: Visitor) -> bool:
         """Stop the visitor's job; False if there is none."""
         return self.queue.cancel(visitor.name)
+
+
+def _is_box(value: object) -> bool:
+    """Whether something that a visitor sent is four numbers of a size that a frame could have."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 4
+        and all(isinstance(side, int | float) and abs(side) < MAX_PIXEL for side in value)  # NaN is not less
+    )
 
 
 def frame_box(track_box: Sequence[float]) -> Box | None:

@@ -244,7 +244,8 @@ class Handlers:
         """Back to before the last correction."""
         visitor = self.visitor(request)
         with as_message():
-            return self._result(visitor, self.desk.undo(visitor), _number(track_id), int(frame))
+            number = _number(track_id)
+            return self._result(visitor, self.desk.undo(visitor), number, int(frame))
 
     def save(self, request: gr.Request) -> Updates:
         """The result as records with their images."""
@@ -291,6 +292,12 @@ class Handlers:
     def leave(self, request: gr.Request) -> None:
         """The tab was closed."""
         self.visitors.leave(request.session_hash or "")
+        self.visitors.leave(program_name(request))
+
+
+def program_name(request: gr.Request) -> str:
+    """The visitor that calls of the interface for programs are, whose videos are no business of the page's."""
+    return f"program {request.session_hash or secrets.token_hex(16)}"
 
 
 def _number(track_id: int | None) -> int:

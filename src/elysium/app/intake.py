@@ -1,8 +1,9 @@
 """Opens an upload and writes its frames: `python -m elysium.app.intake`, a process of its own with limits.
 
-Reads one JSON object on stdin (`files`, `folder`, `name`, `limits`, and `confine`, whether to take the limits of the
-system), writes lines of JSON on stdout: `{"frames": n}` on the way, at the end `{"clip": ...}` or `{"error": [message,
-remedy]}`. The header is checked before anything is decoded. Knows nothing of visitors; `confine` watches over it.
+Reads one line of JSON on stdin (`files`, `folder`, `name`, `limits`, and `confine`, whether to take the limits of the
+system, and to end with whoever holds stdin open), writes lines of JSON on stdout: `{"frames": n}` on the way, at the
+end `{"clip": ...}` or `{"error": [message, remedy]}`. The header is checked before anything is decoded. Knows nothing
+of visitors; `confine` watches over it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ _TOLD_EVERY = 10  # frames
 
 def main() -> int:
     """Do what stdin says; 0 if an answer was written, whatever it says."""
-    order = json.load(sys.stdin)
+    order = json.loads(sys.stdin.readline())
     limits = Limits(**order["limits"])
     if order.get("confine", True):
         confine_self(limits)
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     files = [Path(path) for path in order["files"]]
     try:
         _tell(clip=take_in(files, Path(order["folder"]), order["name"], limits))
@@ -38,6 +41,14 @@ def main() -> int:
     except (MemoryError, ImportError):  # a library that finds no room is an ImportError
         _tell(error=[f"{order['name']!r} needs more memory than an upload may take", "Make its frames smaller."])
     return 0
+
+
+def _end_with_stdin() -> None:
+    """End this process when the server is gone, however it ended."""
+    with suppress(OSError):  # of descriptor 0 itself: the lock of sys.stdin would be held to the end
+        while os.read(0, 1024):
+            pass
+    os._exit(1)
 
 
 def _named(text: str, files: list[Path]) -> str:

@@ -22,7 +22,7 @@ from elysium.errors import ElysiumError, ModelError
 
 _WAIT_S = 0.5  # how often somebody who waits for a job looks up, at the latest
 _LOAD_S = 600.0  # how long a model may take to load
-CANCEL_GRACE_S = 20.0  # after so long without an answer to a cancel the process is ended
+CANCEL_GRACE_S = 20.0  # who says nothing for so long after a cancel is ended; writing what is there may take longer
 
 
 class QueueFull(ElysiumError):
@@ -149,6 +149,9 @@ class ModelProcess:
             kind, value = self._pipe.recv() if self._pipe.poll(_LOAD_S) else ("late", None)
         except (EOFError, OSError):
             kind, value = "ended", None
+        except BaseException:  # Ctrl-C
+            self.stop()
+            raise
         if kind != "ready":
             self.stop()
             if isinstance(value, ElysiumError):
@@ -164,16 +167,18 @@ class ModelProcess:
         assert self._pipe is not None
         try:
             self._pipe.send((worker.DO, job.task, job.arguments))
-            asked = False
+            heard_s, asked = time.monotonic(), ""
             while not job.over:
                 if job.cancel_asked_s is None and time.monotonic() > ends_s:
                     job.set(cancel_asked_s=time.monotonic())
-                if job.cancel_asked_s is not None and not asked:
-                    self._pipe.send((worker.ABANDON if job.abandoned else worker.CANCEL, "", {}))
-                    asked = True
+                wish = "" if job.cancel_asked_s is None else worker.ABANDON if job.abandoned else worker.CANCEL
+                if wish != asked:
+                    self._pipe.send((wish, "", {}))
+                    asked = wish
                 if self._pipe.poll(0.05):
                     self._hear(job, *self._pipe.recv())
-                elif job.cancel_asked_s is not None and time.monotonic() - job.cancel_asked_s > CANCEL_GRACE_S:
+                    heard_s = time.monotonic()
+                elif job.cancel_asked_s and time.monotonic() - max(heard_s, job.cancel_asked_s) > CANCEL_GRACE_S:
                     self.stop()
                     job.set(state="cancelled", error=Cancelled("The job was stopped"))
         except (EOFError, OSError):
@@ -186,6 +191,8 @@ class ModelProcess:
             job.advance(*value)
         elif kind == "done":
             job.set(state="done", value=value)
+        elif job.cancel_asked_s is not None:
+            job.set(state="cancelled", error=Cancelled(value.message, value.remedy))
         else:
             job.set(state="failed", error=value)
 
@@ -221,6 +228,8 @@ class JobQueue:
     def submit(self, owner: str, task: str, **arguments: Any) -> Job:
         """Put a job at the end of the queue. Raises QueueFull, also where the owner has one already."""
         with self._changed:
+            if self._closed:
+                raise QueueFull("The server is being stopped")
             if self._of(owner) is not None:
                 raise QueueFull("Your job before this one is not done yet", "Wait for it, or stop it.")
             if len(self._waiting) >= self.max_waiting:

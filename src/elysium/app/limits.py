@@ -38,6 +38,7 @@ class Limits:
         job_seconds: a job that takes longer is stopped as if its visitor had done so.
         max_visitors: people at once. min_free_bytes: of the disk; no more uploads are taken where less is left.
         idle_seconds: a visitor who has done nothing for so long is forgotten, with all files.
+        brief_seconds: the same for a call of the interface for programs, whose files are fetched at once.
         live_seconds: longest live view in one go.
     """
 
@@ -56,6 +57,7 @@ class Limits:
     max_visitors: int = 100
     min_free_bytes: int = 2**30
     idle_seconds: float = 3600.0
+    brief_seconds: float = 600.0
     live_seconds: float = 120.0
 
 

@@ -6,6 +6,7 @@ Knows Gradio's server, the network and the order in which things start and end.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from elysium.app import confine
 from elysium.app.desk import Desk
 from elysium.app.jobs import JobQueue, ModelProcess
 from elysium.app.limits import Limits
@@ -24,8 +26,12 @@ from elysium.app.worker import ModelSettings
 from elysium.errors import ElysiumError, InputError
 
 _SWEEP_S = 30.0
+_END_S = 5.0  # how long the end waits for uploads that are being decoded
 _UPLOADS_KEPT_S = 600.0  # raw uploads, which are not needed any more once they are frames
 _MAX_REQUEST_BYTES = 2 * 2**20  # of anything but an upload
+_UPLOAD = "/gradio_api/upload"
+# What a page and a client send. The rest of what Gradio takes is not ours: among it, what runs FFmpeg on an upload.
+_POSTS = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|(call|run|api)/.+)/?")
 
 
 def free_port(host: str, port: int) -> int:
@@ -82,6 +88,9 @@ class Server:
         self._stopped.set()
         if hasattr(self, "page"):
             self.page.close(verbose=False)
+        if hasattr(self, "visitors"):
+            self.visitors.close()  # which ends what is being decoded for them
+            confine.wait_for_all(_END_S)
         if hasattr(self, "queue"):
             self.queue.close()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -127,10 +136,14 @@ def sweep_uploads(root: Path, kept_s: float) -> None:
     for entry in root.iterdir():
         try:
             old = time.time() - entry.stat().st_mtime > kept_s
+            if not old or entry.name.startswith(FOLDER_PREFIX):
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:  # of an upload that broke off
+                entry.unlink()
         except OSError:
             continue
-        if old and not entry.name.startswith(FOLDER_PREFIX):
-            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _quiet_gradio(root: Path) -> None:
@@ -175,7 +188,9 @@ class Wall:
     def refusal(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """Why a request goes no further, None if it does."""
         path = str(scope["path"])
-        if "/proxy=" in path:
+        if "/proxy=" in path or "/file/" in path.split("file=", 1)[0] or path.rstrip("/").endswith("/deep_link"):
+            return 404, "Not here."
+        if scope["method"] == "POST" and not _POSTS.fullmatch(path):
             return 404, "Not here."
         if "file=" in path:
             try:
@@ -184,7 +199,7 @@ class Wall:
                 return 403, "This file is not served."
         if scope["method"] in ("POST", "PUT", "PATCH"):
             headers = {name.lower(): value for name, value in scope["headers"]}
-            upload = path.endswith("/upload")
+            upload = path == _UPLOAD
             if upload and shutil.disk_usage(self.root).free < self.limits.min_free_bytes:
                 return 507, "The disk of this server is full."
             most = self.limits.max_bytes + 2**20 if upload else _MAX_REQUEST_BYTES

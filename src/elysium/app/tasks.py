@@ -31,7 +31,7 @@ from elysium.app.corrections import (
 )
 from elysium.app.work import Options, Outcome, Target
 from elysium.boxes import clip_to_frame
-from elysium.errors import InputError
+from elysium.errors import ElysiumError, InputError
 from elysium.files import output_error
 from elysium.inference.pipelines import Elysium
 from elysium.inference.streaming import StreamTracker
@@ -114,7 +114,7 @@ def track_on(
         correction = replace(correction, box=_inside(correction.box, clip.resolution_wh))
     old = find(result, track_id)
     redo = frames_to_redo(result, correction, earlier)
-    news = {correction.index: corrected(correction, clip.times_s[correction.index])}
+    news: dict[int, Row | None] = {correction.index: corrected(correction, clip.times_s[correction.index])}
     if correction.to_end and correction.box is None:
         news |= {index: corrected(replace(correction, index=index), clip.times_s[index]) for index in redo}
     elif redo:
@@ -135,8 +135,9 @@ def _inside(box: Box, resolution_wh: tuple[int, int]) -> Box:
 
 def _followed(
     model: Elysium, report: Told, clip: Clip, options: Options, old: Track, correction: Correction, redo: list[int]
-) -> dict[int, Row]:
-    """The frames of ``redo``, tracked from a correction on."""
+) -> dict[int, Row | None]:
+    """The frames of ``redo``, tracked from a correction on; None where the track has ended before. Where this is
+    cancelled, those that were reached."""
     tracker = _tracker(model, clip, options)
     box, frames = correction.box, [correction.index, *redo]
     if box is None:  # go on as the tracker does with what is lost: by words, or from where it was last seen
@@ -157,8 +158,8 @@ def _followed(
             break
     else:
         tracker.finish()
-    wanted = set(redo)
-    return {index: row for index, row in rows_of(tracker.tracks()[0]).items() if index in wanted}
+    rows = rows_of(tracker.tracks()[0])
+    return {index: rows.get(index) for index in redo if index in rows or not report.cancelled}
 
 
 def _outcome(
@@ -195,8 +196,17 @@ def _drawn(report: Told, clip: Clip, result: TrackResult, stage: str) -> Iterato
 def make_gif(model: Elysium, report: Told, clip: Clip, outcome: Outcome) -> Outcome:
     """The same outcome with a GIF among its files, which takes ten times as long as the video."""
     path = next(iter(outcome.files.values())).parent / f"{file_stem(clip.name)}.gif"
-    gif.write_result_gif(_drawn(report, clip, outcome.result, "making the GIF"), outcome.result, path)
+    frames = _unless_cancelled(report, _drawn(report, clip, outcome.result, "making the GIF"))
+    gif.write_result_gif(frames, outcome.result, path)
     return replace(outcome, files={**outcome.files, "gif": path})
+
+
+def _unless_cancelled(report: Told, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames. Raises ElysiumError once nobody waits for them: half a GIF is no use to anybody."""
+    for frame in frames:
+        if report.cancelled:
+            raise ElysiumError("The GIF was given up")
+        yield frame
 
 
 FILES = {"mp4": ".mp4", "json": ".json", "csv": ".csv", "mot": ".mot.txt"}

@@ -41,18 +41,26 @@ class Visitor:
         folder: theirs alone.
         clip: what they look at.
         shown: the frame in view.
+        coming: the folder of the newest clip that is being taken in, or was.
         drawn: boxes drawn on frames and not tracked yet, by frame.
         versions: the result and those before the last corrections, newest last.
         gone: they have left; nothing is to be made for them any more.
+        labels: the folder with the labelled records that were saved last.
+        brief: forgotten sooner than others.
+        turn: held by a call of the interface for programs, from its video to its answer.
     """
 
     name: str
     folder: Path
     clip: Clip | None = None
+    coming: Path | None = None
     shown: int = 0
     drawn: dict[int, list[Box]] = field(default_factory=dict)
     versions: list[Version] = field(default_factory=list)
     gone: bool = False
+    labels: Path | None = None
+    brief: bool = False
+    turn: threading.Lock = field(default_factory=threading.Lock)
     seen_s: float = field(default_factory=time.monotonic)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -67,17 +75,20 @@ class Visitor:
 
     def begin(self, clip: Clip) -> None:
         """Look at another clip; all that belonged to the one before goes."""
-        old, self.clip = self.clip, clip
-        self.shown, self.drawn = 0, {}
-        self.forget_versions()
-        if old is not None and old.folder != clip.folder:
-            shutil.rmtree(inside(self.folder, old.folder), ignore_errors=True)
+        self.clip, self.shown, self.drawn, self.versions = clip, 0, {}, []
+        for entry in self.folder.iterdir():
+            if entry not in (clip.folder, self.coming):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def forget_versions(self, keep: int = 0) -> None:
         """Remove results, oldest first, until ``keep`` are left, and their files."""
         while len(self.versions) > keep:
-            for path in self.versions.pop(0).outcome.files.values():
-                shutil.rmtree(inside(self.folder, path.parent), ignore_errors=True)
+            self.forget(self.versions.pop(0).outcome)
+
+    def forget(self, outcome: Outcome) -> None:
+        """Remove the files of a result."""
+        for folder in {path.parent for path in outcome.files.values()}:
+            shutil.rmtree(inside(self.folder, folder), ignore_errors=True)
 
 
 def inside(folder: Path, path: Path) -> Path:
@@ -107,15 +118,18 @@ class Visitors:
         self._all: dict[str, Visitor] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> Visitor:
-        """The visitor of this session, who is new if nobody knows them. Raises Turned if there are too many."""
+    def get(self, name: str, *, brief: bool = False) -> Visitor:
+        """The visitor of this session, who is new if nobody knows them. Raises Turned if there are too many.
+
+        With ``brief`` a new one is forgotten sooner.
+        """
         with self._lock:
             visitor = self._all.get(name)
             if visitor is None:
                 if len(self._all) >= self.limits.max_visitors:
                     raise Turned("Too many people are here just now", "Try again in a few minutes.")
                 folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self.root))  # random name, mode 0700
-                visitor = self._all[name] = Visitor(name, folder)
+                visitor = self._all[name] = Visitor(name, folder, brief=brief)
             visitor.seen_s = time.monotonic()
             return visitor
 
@@ -135,7 +149,7 @@ class Visitors:
         """Forget those who have been idle for too long, but for the ``busy``, and what others left behind."""
         now = time.monotonic()
         with self._lock:
-            idle = [name for name, item in self._all.items() if now - item.seen_s > self.limits.idle_seconds]
+            idle = [name for name, item in self._all.items() if now - item.seen_s > self._patience_s(item)]
         for name in idle:
             if not busy(name):
                 self.leave(name)
@@ -144,6 +158,9 @@ class Visitors:
             for folder in self.root.glob(FOLDER_PREFIX + "*"):
                 if folder not in known:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _patience_s(self, visitor: Visitor) -> float:
+        return self.limits.brief_seconds if visitor.brief else self.limits.idle_seconds
 
     def close(self) -> None:
         """Forget everybody and remove the root."""

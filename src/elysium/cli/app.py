@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.util
 import signal
 from dataclasses import replace
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elysium.cli import common
 from elysium.cli.demo import CLIP
 from elysium.errors import ElysiumError, SourceError
+
+if TYPE_CHECKING:
+    from elysium.app.server import Server
 
 _NEEDED = ("gradio", "gradio_image_annotation")
 
@@ -70,11 +74,18 @@ def app(
             ModelSettings(model, device, dtype, threads), host=host, port=port, limits=limits,
             samples=_samples(samples, bundled), stream=stream,
         )  # fmt: skip
+        signal.signal(signal.SIGTERM, partial(_end, server))
         with server:
-            signal.signal(signal.SIGTERM, lambda *_: server.stop())
             print(f"elysium is at {server.url}  (Ctrl-C ends it)", flush=True)
             server.wait()
     return common.DONE
+
+
+def _end(server: Server, *_: object) -> None:
+    """Asked to end (SIGTERM): as by Ctrl-C while it is starting, else without a word."""
+    if not server.url:
+        raise KeyboardInterrupt
+    server.stop()
 
 
 def check_installed() -> None:

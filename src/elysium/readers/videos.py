@@ -225,7 +225,8 @@ def _held_back(stream: Any) -> list[Any]:
 
 def to_rgb(frame: Any, resolution_wh: tuple[int, int] | None) -> ImageArray:
     """Pixels upright, in the size of the first frame if that is given."""
-    image = _upright(frame.to_ndarray(format="rgb24"), frame)
+    # Each frame would start threads of its own, which stay until the garbage is collected: hundreds of them.
+    image = _upright(frame.to_ndarray(format="rgb24", threads=1), frame)
     if resolution_wh is not None and (image.shape[1], image.shape[0]) != resolution_wh:
         # Some streams change size on the way; boxes are in pixels of the first frame.
         image = np.array(Image.fromarray(image).resize(resolution_wh))
