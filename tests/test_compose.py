@@ -74,7 +74,8 @@ def test_what_lies_behind_the_layer_that_is_read_does_not_run(name, tmp_path):
         whole, all_parts = model.encode_frames(pixels), set(ran)
     ran.clear()
     with torch.inference_mode():
-        assert torch.equal(model.encode_frames(pixels), whole)
+        off = (model.encode_frames(pixels) - whole).abs().max()
+    assert off <= (1e-4 * whole.abs().max() if name == "mobilenet" else 0)  # its normalisation is folded
     assert set(ran) < all_parts and "" in all_parts - set(ran)
     assert any("layer" in part and part.endswith("1") for part in all_parts - set(ran)) or name == "mobilenet"
 
