@@ -27,6 +27,7 @@ LAYERS = {
     "elysium.language": 1,
     "elysium.live": 1,
     "elysium.opencv": 1,
+    "elysium.readahead": 1,
     "elysium.readers": 1,
     "elysium.sampling": 1,
     "elysium.video": 1,

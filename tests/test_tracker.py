@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from elysium.boxes import Affine2d
 from elysium.errors import InputError
+from elysium.inference import tracker as tracker_module
 from elysium.inference.answers import Request
 from elysium.inference.clips import ClipSession, TrackedObject
 from elysium.inference.tracker import Interrupted, Tracker
@@ -328,3 +332,30 @@ class _Forgetful(list):  # type: ignore[type-arg]
 def test_senseless_options(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         ClipSession(ScriptedEngine(boxes_at()), **{"objects": [by_box()], **options})
+
+
+def test_files_are_decoded_ahead_and_arrays_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another thread, with the same result."""
+    threads: set[str] = set()
+    ahead = tracker_module.read_ahead
+
+    def noted(source: Any, count: int) -> Any:
+        def items() -> Any:
+            for frame in source:
+                threads.add(threading.current_thread().name)
+                yield frame
+
+        return ahead(items(), count)
+
+    images = list(numbered_frames(9))
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(tracker_module, "read_ahead", noted)
+    found = []
+    for source in (str(tmp_path), images):
+        engine = ScriptedEngine(boxes_at())
+        found.append(Tracker(engine, clip_length=4).run(open_source(source), [by_box()]))
+        assert threads if source is not images else not threads
+        threads.clear()
+    assert found[0].num_frames == 9
+    np.testing.assert_array_equal(found[0].tracks[0].boxes_xyxy, found[1].tracks[0].boxes_xyxy)

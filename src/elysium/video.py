@@ -108,6 +108,8 @@ class FrameSource:
         self.resolution_wh: tuple[int, int] = reader.resolution_wh
         self.stride: int = selection.stride
         self.live: bool = reader.live  # it arrives while it is read, and only once
+        # It may be read in another thread, and further than asked; whoever hands us frames may not expect that.
+        self.in_files: bool = isinstance(reader, VideoReader | ImageReader | AnimationReader)
 
     def close(self) -> None:
         """Stop a live source; others hold nothing."""

@@ -7,7 +7,8 @@ does not grow with the video.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
@@ -23,10 +24,12 @@ from elysium.inference.clips import (
 )
 from elysium.inference.sessions import Sessions
 from elysium.language.dialects import ELYSIUM, Dialect
+from elysium.readahead import read_ahead
 from elysium.tracks import Track, TrackRecorder, TrackResult
 from elysium.video import Frame
 
 Progress = Callable[[int, int | None], None]
+_AHEAD = 4  # frames that are decoded while the model works
 
 
 class Frames(Protocol):
@@ -115,13 +118,14 @@ class Tracker:
         """
         sessions, waiting = Sessions(self.session), list(objects)
         try:
-            for frame in map(_for_good, source):
-                due = [item for item in waiting if (item.start_s or 0.0) <= frame.time_s + 1e-6]
-                waiting = [item for item in waiting if item not in due]
-                if sessions.push(frame, due) and progress is not None:
-                    progress(sessions.num_frames, source.num_frames_estimate)
-                if sessions.done and not waiting:
-                    break
+            with closing(_coming(source)) as frames:
+                for frame in frames:
+                    due = [item for item in waiting if (item.start_s or 0.0) <= frame.time_s + 1e-6]
+                    waiting = [item for item in waiting if item not in due]
+                    if sessions.push(frame, due) and progress is not None:
+                        progress(sessions.num_frames, source.num_frames_estimate)
+                    if sessions.done and not waiting:
+                        break
             if sessions.finish() and progress is not None:
                 progress(sessions.num_frames, sessions.num_frames)
         except KeyboardInterrupt:
@@ -147,6 +151,15 @@ def _never_started(item: TrackedObject) -> Track:
     recorder = TrackRecorder(item.id, item.expression, item.box)
     recorder.note(f"it was to start at {item.start_s:g} s, but no frame came after that")
     return recorder.finish()
+
+
+def _coming(source: Frames) -> Generator[Frame, None, None]:
+    """The frames; those in files are decoded ahead while the model works."""
+    if not getattr(source, "in_files", False):
+        yield from map(_for_good, source)
+        return
+    with closing(read_ahead(source, _AHEAD)) as frames:
+        yield from map(_for_good, frames)
 
 
 def _for_good(frame: Frame) -> Frame:
