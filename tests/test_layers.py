@@ -24,6 +24,7 @@ LAYERS = {
     "elysium.config_published": 0,
     "elysium.manifest": 0,
     "elysium.processes": 0,
+    "elysium.templates": 0,
     "elysium.language": 1,
     "elysium.live": 1,
     "elysium.opencv": 1,

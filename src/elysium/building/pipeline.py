@@ -35,7 +35,7 @@ from elysium.building.stages import WHOLE, Dropped, Grounded, Phrase, Trajectory
 from elysium.building.store import Failure, Store, digest_of
 from elysium.cluster import Crew, carried, cluster
 from elysium.errors import ElysiumError, OutputError
-from elysium.processes import give_back_memory
+from elysium.processes import release_memory
 
 LAST = "records"
 
@@ -236,7 +236,7 @@ def advance(task: Task, plan: Plan, stages: Stages, names: Sequence[str]) -> Tas
         return Task(captioned, error=f"{mark.tries()[1]}: {type(error).__name__}: {error}")
     finally:
         mark.end()
-        give_back_memory()
+        release_memory()
     return Task(captioned, b"" if names[-1] == LAST else pickle.dumps(work))
 
 

@@ -24,9 +24,10 @@ from elysium.building.samples import Sample, draw, gif, samples_of
 from elysium.building.store import FAILURES, MANIFEST, Store
 from elysium.errors import SourceError
 from elysium.files import atomic_write_text, ensure_folder
+from elysium.templates import page_template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    pass
 
 PAGE = "report.html"
 _MOST_FAILURES = 100  # that are listed
@@ -64,7 +65,7 @@ def write_report(
     verdicts = judge(read_sheet(checked), _outcomes(store, done)) if checked is not None else None
     kept, dropped = draw(map(store.load, done), samples, seed)
     videos = Path(manifest["videos"])
-    page = _template().render(
+    page = page_template("elysium.building").render(
         title=f"Data set {folder.resolve().name}", manifest=manifest, levels=list(funnel.levels()),
         most=max(funnel.captions, funnel.chunks, funnel.trajectories, 1), frames=funnel.frames,
         plots=[_plot(place, measure, numbers) for place, measure in enumerate(MEASURES)], bins=BINS,
@@ -145,15 +146,6 @@ def _seconds(results: Iterator[VideoResult]) -> list[tuple[str, float, float]]:
             cpu[stage] = cpu.get(stage, 0.0) + spent
             wall[stage] = wall.get(stage, 0.0) + result.wall_s.get(stage, 0.0)
     return [(stage, cpu[stage], wall[stage]) for stage in cpu]
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    text = files("elysium.building").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(text)
 
 
 @cache

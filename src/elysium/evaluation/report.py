@@ -14,8 +14,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +47,10 @@ from elysium.evaluation.report_tables import (
 from elysium.evaluation.results import Result
 from elysium.evaluation.scoring import TrackingSummary
 from elysium.files import atomic_path, atomic_write_text, ensure_folder
+from elysium.templates import page_template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    pass
 
 PAGE, SHEET = "report.html", "failures.png"
 PLOTS = ("success.png", "precision.png", "norm_precision.png", "sequences.png", "groups.png", "reliability.png")
@@ -191,7 +190,7 @@ def _page(runs: Sequence[RunView], drawn: Mapping[str, bytes], pictures: Sequenc
         "trouble": [_trouble(view) for view in runs if view.failures or (view.summary and view.summary.missing)],
         "how": [{"name": view.name, "facts": facts(view.run, view.folder)} for view in runs],
     }
-    page = _template().render(
+    page = page_template("elysium.evaluation").render(
         **sections,
         contents=[(key, name) for key, name in SECTIONS.items() if sections[key]],
         title=_title(runs),
@@ -202,15 +201,6 @@ def _page(runs: Sequence[RunView], drawn: Mapping[str, bytes], pictures: Sequenc
         answer_color="#{:02x}{:02x}{:02x}".format(*ANSWER_COLOR),
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair, which JSON can hold
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    text = files("elysium.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(text)
 
 
 def _title(runs: Sequence[RunView]) -> str:

@@ -142,8 +142,7 @@ class Decoder:
     def _feed_prefix(self, batch: _Batch, requests: Sequence[Request]) -> list[list[int]]:
         """Feed the part that all prompts begin with once, for all rows; returns what is left of each."""
         prompts = [self.processor.encode_prompt(request.prompt) for request in requests]
-        common = min(common_length(prompts[0], other) for other in prompts[1:])
-        common = min(common, *(len(prompt) - 1 for prompt in prompts))  # of each, something is left to feed
+        common = _common_beginning(prompts)
         features = self.features(requests[:1])
         del features["input_ids"], features["attention_mask"]
         batch.feed_all(prompts[0][:common], features)
@@ -155,9 +154,8 @@ class Decoder:
         marks = [getattr(config, name, None) for name in ("image_token_id", "region_token_id")]
         if len(prompts) < 2 or None in marks:
             return prompts
-        common = min(common_length(prompts[0], other) for other in prompts[1:])
+        common = _common_beginning(prompts)
         common = next((place for place, token in enumerate(prompts[0][:common]) if token in marks), common)
-        common = min(common, *(len(prompt) - 1 for prompt in prompts))
         if common > 0:
             batch.feed_all(prompts[0][:common], {})
         return [prompt[common:] for prompt in prompts]
@@ -289,6 +287,12 @@ class _Batch:
             places = torch.tensor(staying, device=self.device)
             self.context.rearrange(places)
             self.rows, self.mask = [self.rows[number] for number in staying], self.mask[places]
+
+
+def _common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens two prompts or more all begin with; of each, something is left to feed."""
+    common = min(common_length(prompts[0], other) for other in prompts[1:])
+    return min(common, *(len(prompt) - 1 for prompt in prompts))
 
 
 def _unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

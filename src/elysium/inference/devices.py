@@ -1,4 +1,4 @@
-"""Which device, number type and number of threads a model runs with, and how memory goes back to the system.
+"""Which device, number type and number of threads a model runs with.
 
 Knows the spellings that users write (`auto`, `cuda:1`, `bfloat16`, ...) and what this machine has. Knows
 nothing of models.
@@ -6,10 +6,6 @@ nothing of models.
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable
-from functools import cache
 from typing import Literal
 
 import torch
@@ -80,22 +76,3 @@ def set_threads(threads: int | None) -> None:
     if threads < 1:
         raise InputError(f"{threads} threads make no sense", "Give 1 or more.")
     torch.set_num_threads(threads)
-
-
-def release_memory() -> None:
-    """Hand freed heap pages back to the system where the C library (glibc) would keep them.
-
-    Tensors of a clip come and go in changing sizes; without this the process keeps growing by the gaps between them
-    (measured: 13 % from 200 to 2,000 frames).
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-    return found

@@ -14,8 +14,8 @@ import torch
 from elysium.errors import InputError, ModelError
 from elysium.inference.answers import Answer, Request
 from elysium.inference.decoding import Decoder
-from elysium.inference.devices import release_memory
 from elysium.inference.reference import decode_reference
+from elysium.processes import release_memory
 
 TOKENS_PER_BOX = 17  # with its "Frame 1: ", in LLaMA's
 _TRIM_EVERY = 16  # runs: handing memory back takes time, and so does getting it again (a tenth of all, in each run)
