@@ -65,7 +65,20 @@ def track(
         raise InputError("There is nothing to follow: no box and no words", "Draw a box, or say what to follow.")
     indices = range(order[0].frame, len(clip), options.stride)
     tracker = _tracker(model, clip, options)
-    waiting = list(order)
+    waiting = _go_through(tracker, clip, indices, order, report)
+    tracks = [*tracker.tracks(), *(_never(number, item) for number, item in _numbered(waiting, len(order)))]
+    words = [target.expression for target in order if target.expression]
+    warnings = (*model.unknown_words(words), *clip.warnings)
+    result = TrackResult(clip.name, model.name, clip.fps, clip.resolution_wh, tuple(tracks), warnings)
+    return _outcome(report, clip, result, options, folder, began)
+
+
+def _go_through(
+    tracker: StreamTracker, clip: Clip, indices: Sequence[int], targets: Sequence[Target], report: Told
+) -> list[Target]:
+    """Track targets, in the order in which they start, through frames of a clip, to the end or until it is cancelled;
+    returns those that have not started."""
+    waiting = list(targets)
     for done, frame in enumerate(clip.frames(indices), 1):
         due = [target for target in waiting if target.frame <= frame.index]
         waiting = [target for target in waiting if target not in due]
@@ -75,14 +88,9 @@ def track(
             tracker.update(frame)
         report.progress("tracking", done, len(indices))
         if report.cancelled:
-            break
-    else:
-        tracker.finish()
-    tracks = [*tracker.tracks(), *(_never(number, item) for number, item in _numbered(waiting, len(order)))]
-    words = [target.expression for target in order if target.expression]
-    warnings = (*model.unknown_words(words), *clip.warnings)
-    result = TrackResult(clip.name, model.name, clip.fps, clip.resolution_wh, tuple(tracks), warnings)
-    return _outcome(report, clip, result, options, folder, began)
+            return waiting
+    tracker.finish()
+    return waiting
 
 
 def _numbered(waiting: list[Target], count: int) -> Iterator[tuple[int, Target]]:
@@ -148,16 +156,7 @@ def _followed(
                 raise InputError("This object was never seen before this frame", "Mark it absent up to the end.")
             x1, y1, x2, y2 = seen[1].tolist()
             box, frames = (x1, y1, x2, y2), [seen[0], *redo]
-    for done, frame in enumerate(clip.frames(frames), 1):
-        if done == 1:
-            tracker.init(frame, box=box, expression=old.expression)
-        else:
-            tracker.update(frame)
-        report.progress("tracking", done, len(frames))
-        if report.cancelled:
-            break
-    else:
-        tracker.finish()
+    _go_through(tracker, clip, frames, [Target(frames[0], box, old.expression)], report)
     rows = rows_of(tracker.tracks()[0])
     return {index: rows.get(index) for index in redo if index in rows or not report.cancelled}
 
