@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 import tokenizers_zoo as zoo
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
-from elysium.inference.answers import Request, Row
+from elysium.inference.answers import Request, Row, common_length
 from elysium.inference.decoding import Decoder
-from elysium.inference.drafting import CPU_WIDTH, WIDTH, Drafter, draft_width
+from elysium.inference.drafting import CPU_SPARE, SPARE, WIDTH, Drafter, draft_width, spare_tokens
 from elysium.inference.pipelines import Elysium
 from elysium.inference.reference import decode_reference
 from elysium.language.dialects import ELYSIUM, SHIKRA, Dialect
@@ -34,29 +34,36 @@ def grammar_of(tokenizer: PreTrainedTokenizerFast, dialect: Dialect) -> AnswerGr
 
 
 class Scripted:
-    """A model that has one answer in mind: what it says behind a prefix of it, right or wrong."""
+    """A model that has one answer in mind: what it says behind a prefix of it, right or wrong.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, dialect: Dialect, boxes: list[list[int]]) -> None:
+    Behind a wrong token it says anything; or, where it is ``steady``, what it has in mind for that place, as a model
+    that looks at pictures mostly does.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, dialect: Dialect, boxes: list[list[int]], steady: bool = False
+    ) -> None:
+        self.steady = steady
         text = dialect.format_boxes(boxes, full_stop=True)
         self.ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         self.size = len(tokenizer) + 5
 
     def logits(self, before: int, draft: list[int]) -> np.ndarray:
-        """(len(draft) + 1, V) behind ``before`` tokens of the answer and each token of a draft; noise behind a wrong
-        one, as what a model says there means nothing."""
+        """(len(draft) + 1, V) behind ``before`` tokens of the answer and each token of a draft."""
         rows = np.random.default_rng(before).normal(size=(len(draft) + 1, self.size)).astype(np.float32)
         for place in range(len(draft) + 1):
-            if draft[:place] == self.ids[before : before + place] and before + place < len(self.ids):
+            right = self.steady or draft[:place] == self.ids[before : before + place]
+            if right and before + place < len(self.ids):
                 rows[place, self.ids[before + place]] += 20
         return rows
 
 
 def answer(
     tokenizer: PreTrainedTokenizerFast, dialect: Dialect, boxes: list[list[int]], *, first: bool, drafts: bool,
-    free: bool = False,
+    free: bool = False, steady: bool = False,
 ) -> tuple[Row, int]:  # fmt: skip
     """The row that a scripted model wrote, and in how many forwards."""
-    model = Scripted(tokenizer, dialect, boxes)
+    model = Scripted(tokenizer, dialect, boxes, steady)
     region = tuple(value / dialect.max_bin for value in boxes[0])
     request = Request("", [], [(0, region)] if first else [], num_boxes=len(boxes))  # type: ignore[list-item]
     state = grammar_of(tokenizer, dialect).start(len(boxes))
@@ -90,11 +97,62 @@ def test_drafted_answers_are_undrafted_ones_with_fewer_forwards(cut: str, boxes:
         assert forwards <= 2 * 6 + 1
 
 
-def test_many_rows_leave_nothing_to_draft_with() -> None:
-    assert [draft_width("cpu", rows) for rows in (1, 2, 4, 6, 7, 16)] == [CPU_WIDTH, CPU_WIDTH, 4, 2, 0, 0]
-    assert [draft_width("cuda", rows) for rows in (1, 4, 16, 64)] == [WIDTH, WIDTH, 10, 0]
-    assert [draft_width("cpu", 16, spare=spare) for spare in (0, 400)] == [0, CPU_WIDTH]
-    assert [draft_width("cpu", 1, streak) for streak in range(4)] == [10, 20, 22, 22]
+@pytest.mark.parametrize("free", [False, True], ids=["grammar", "free"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_what_a_model_says_behind_a_wrong_token_is_drafted_next(cut: str, free: bool) -> None:
+    """All numbers have as many digits as before: the first forward finds the first one wrong, and all others out."""
+    tokenizer = CUTS[cut]()
+    boxes = [[10 + 3 * t, 40 - t, 60 + t, 80 + 2 * t] for t in range(4)]
+    row, forwards = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=True, free=free, steady=True)
+    _, unaided = answer(tokenizer, ELYSIUM, boxes, first=True, drafts=True, free=free)
+    assert forwards <= 2 * (len(row.tokens) / WIDTH + 1) < unaided
+
+
+def test_hints_are_what_the_model_says_at_the_places_of_what_is_to_come() -> None:
+    tokenizer = tiny_tokenizer()
+    said = tokenizer("Frame 1: [34,40,51,67], Frame 2: [36,41,52,68].", add_special_tokens=False).input_ids
+    guess = tokenizer("Frame 1: [34,40,51,67], Frame 2: [35,40,51,67].", add_special_tokens=False).input_ids
+    row = Row(Request("", [], num_boxes=2), grammar_of(tokenizer, ELYSIUM).start(2), False, frozenset([1]))
+    row.start([])
+    row.draft = guess[len(row.tokens) :]
+    logits = np.zeros((len(row.draft) + 1, len(tokenizer) + 5), dtype=np.float32)
+    for place, token in enumerate([*said[len(row.tokens) :], 1]):
+        logits[place, token] = 5
+    wrong = row.read(logits)
+    written, differs = len(row.tokens), common_length(said, guess)
+    assert row.tokens == said[:written] and written > differs  # with what must follow the number
+    assert wrong == len(guess) - differs
+    assert row.hints == [*said[written:], 1]
+    assert Drafter(tokenizer, ELYSIUM).draft(row)[: len(said) - written] == said[written:]
+    row.draft = []
+    row.read(logits[written - len(guess) - 1 :][:1])
+    assert row.tokens == said[: len(row.tokens)]
+    assert row.hints == []  # nothing was drafted, so nothing was said besides
+
+
+def test_hints_that_make_no_sense_are_left_alone() -> None:
+    tokenizer = tiny_tokenizer()
+    row = Row(
+        Request("", [], [(0, (0.3, 0.4, 0.5, 0.6))], num_boxes=2), grammar_of(tokenizer, ELYSIUM).start(2), False,
+        frozenset([1]),
+    )  # fmt: skip
+    row.start([])
+    drafter = Drafter(tokenizer, ELYSIUM)
+    without = drafter.draft(row)
+    for senseless in ("]]]]", "Frame", "1,2,3,4,5,6,7", "[[", "the dog"):
+        row.hints = tokenizer(senseless, add_special_tokens=False).input_ids
+        draft = drafter.draft(row)
+        assert len(draft) <= WIDTH
+    assert without
+
+
+def test_a_draft_is_as_wide_as_a_forward_has_room() -> None:
+    large, nano = 460_000_000, 2_233_344
+    assert [spare_tokens("cpu", size) for size in (large, nano)] == [CPU_SPARE, 189]
+    assert spare_tokens("cuda", nano) == spare_tokens("cuda", large) == SPARE
+    assert [draft_width(SPARE, rows) for rows in (1, 2, 4, 16, 64)] == [WIDTH, WIDTH, 46, 10, 0]
+    assert [draft_width(CPU_SPARE, rows) for rows in (1, 2, 3, 16)] == [CPU_SPARE - 2, 3, 0, 0]
+    assert draft_width(0, 1) == 0
 
 
 def test_other_dialects_are_drafted_too() -> None:

@@ -83,7 +83,9 @@ class Row:
     """One request while it is being answered: its tokens so far, its grammar state, its probabilities.
 
     ``tokens`` are written; of these the model has not seen ``pending`` yet. ``draft`` is a guess at what comes behind
-    them. Both are fed together, and what the model says behind each tells how much of the guess was right.
+    them. Both are fed together, and what the model says behind each tells how much of the guess was right. What it
+    says behind the rest are ``hints``: the model's own guess at what comes behind ``tokens``, made behind a token
+    that turned out wrong (Jacobi iteration: Song et al. 2021, Santilli et al. 2023).
     """
 
     def __init__(
@@ -92,13 +94,15 @@ class Row:
     ) -> None:  # fmt: skip
         """``values`` (V,): the number that each token is, -1 for others; None if numbers are not single tokens."""
         self.values = values
-        self.columns: NDArray[np.int64] | None = None  # (V,) of logits that were made for some tokens alone
-        self.streak = 0  # drafts in a row that were right to their ends
+        # Where logits are made for some tokens alone: which (A,), ascending, and the place of each among them (V,).
+        self.alphabet: NDArray[np.int64] | None = None
+        self.columns: NDArray[np.int64] | None = None
         self.fine = np.full((request.num_boxes or 0, 4), np.nan)
         self.request, self.state, self.free, self.eos = request, state, free, eos
         self.tokens: list[int] = []
         self.pending: list[int] = []
         self.draft: list[int] = []
+        self.hints: list[int] = []
         self.done = False
         self.log_probs = np.zeros((request.num_boxes or 0, 4))  # of each number of each box
         self.text_log_prob = 0.0  # of the whole text, over the full vocabulary; free answers only
@@ -121,17 +125,26 @@ class Row:
         what the model would have said anyway. With ``join``, tokens that must follow a choice are written with it.
         Returns how many tokens of the draft were wrong, which the model has to forget.
         """
-        right = 0
-        while not self.done:
+        right = held = 0
+        written: list[int] = []
+        while not self.done and held == len(written):
             written = self._write([self._choose(logits[right])], join)
             held = common_length(written, self.draft[right:])
             right += held
-            if held < len(written):
-                self.pending = written[held:]
-                break
-        wrong = len(self.draft) - right
-        self.streak = self.streak + 1 if self.draft and not wrong else 0
-        return wrong
+        self.pending = written[held:]
+        self.hints = self._said_besides(logits, right - held, written)
+        return len(self.draft) - right
+
+    def _said_besides(self, logits: NDArray[np.float32], start: int, written: list[int]) -> list[int]:
+        """What the model says behind the places of ``written``, whose first token was chosen at place ``start`` of
+        the draft; nothing unless only that one differs from the draft."""
+        behind = start + len(written)
+        if self.draft[start + 1 : behind] != written[1:]:
+            return []
+        said = logits[behind:].argmax(axis=-1)
+        ids: list[int] = (said if self.alphabet is None else self.alphabet[said]).tolist()
+        return ids
+
 
     def _choose(self, logits: NDArray[np.float32]) -> int:
         """The likeliest token, or the likeliest legal one, counted toward the scores."""

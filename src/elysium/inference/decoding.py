@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 
 from elysium.inference.answers import Answer, Request, Row, common_length
 from elysium.inference.contexts import reading
-from elysium.inference.drafting import Drafter, draft_width
+from elysium.inference.drafting import Drafter, draft_width, spare_tokens
 from elysium.language.dialects import Dialect, get_dialect
 from elysium.language.grammar import AnswerGrammar
 
@@ -60,13 +60,13 @@ class Decoder:
     Args:
         model: an ElysiumForConditionalGeneration (or whatever is called like it), in eval mode.
         processor: its processor, with `.tokenizer` and `.dialect` (name).
-        spare: tokens of a forward, over all its rows, that drafts may fill up (`drafting.py`); None: what the device
-            has to spare. 0: no drafts. Answers are the same.
+        spare: tokens of a forward, over all its rows, that drafts may fill up; None: what such a model has to spare
+            on its device (`drafting.py`). 0: no drafts. Answers are the same.
     """
 
     def __init__(self, model: Any, processor: Any, *, spare: int | None = None) -> None:
-        self.spare = spare
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+        self._spare = spare
         self.dialect: Dialect = get_dialect(processor.dialect)
         self.eos = _eos_ids(model, self.tokenizer)
         self.pad = int(self.tokenizer.pad_token_id or 0)  # stands in masked slots only
@@ -87,6 +87,15 @@ class Decoder:
         values = np.full(max(len(self.tokenizer), self.model.config.text_config.vocab_size), -1)
         values[list(ids)] = np.arange(len(ids))
         return values
+
+    @cached_property
+    def spare(self) -> int:
+        """Tokens of a forward that drafts may fill up."""
+        if self._spare is not None:
+            return self._spare
+        language_model = getattr(self.model, "language_model", self.model)
+        parameters = sum(parameter.numel() for parameter in language_model.parameters())
+        return spare_tokens(_device(self.model).type, parameters)
 
     @cached_property
     def drafter(self) -> Drafter:
@@ -161,9 +170,9 @@ class Decoder:
         return [prompt[common:] for prompt in prompts]
 
     def _draft(self, rows: Sequence[Row]) -> None:
-        kind = _device(self.model).type
+        width = draft_width(self.spare, len(rows))
         for row in rows:
-            row.draft = self.drafter.draft(row, draft_width(kind, len(rows), row.streak, self.spare))
+            row.draft = self.drafter.draft(row, width)
 
     def begin(self, request: Request, free: bool) -> Row:
         """A row at the beginning of its answer."""
@@ -238,7 +247,7 @@ class _Batch:
             columns = np.full(alphabet[-1] + 1, -1)
             columns[alphabet] = np.arange(len(alphabet))
             for row in rows:
-                row.columns = columns
+                row.alphabet, row.columns = alphabet, columns
 
     def step(self, features: dict[str, Any]) -> None:
         """One forward: every row feeds what it has to, and reads what the model says of it."""

@@ -1,11 +1,9 @@
-"""Guesses at how an answer goes on: things are mostly where they were, so the next box is drafted as the last one.
+"""Guesses at how an answer goes on: as the model hinted behind the last draft, and else things are where they were.
 
 A draft costs nothing but the width of a forward. It is verified token by token (`Row.read`), so a bad guess changes
 no answer, it only saves nothing.
 
-Measured on nano's answers about 21 real sequences: with the last box 2.0 forwards a frame, with constant velocity
-2.3, with the box that nano's selector votes for 2.7 to 3.0 (what it votes for is finer than what is written); without
-a draft 4.
+PLACEHOLDER
 
 Knows boxes, their text, how a tokenizer cuts it. Does not know: models, logits.
 """
@@ -17,26 +15,27 @@ from typing import Any
 from elysium.inference.answers import Row
 from elysium.language.dialects import Dialect
 
-WIDTH, CPU_WIDTH = 24, 10  # tokens of a draft; twice as many after each that was right to its end
-# Tokens of a forward, over all rows, that cost next to nothing: as long as reading the weights, or on a CPU whatever
-# surrounds the multiplications, takes longer than computing.
-SPARE, CPU_SPARE = 192, 24
+WIDTH = 64  # tokens of a draft at most
+# Tokens of a forward, over all rows, that cost next to nothing: as long as reading the weights takes longer than
+# computing. On a CPU that holds of few, but there small models take as long to get from one multiplication to the next
+# as for so many of them.
+SPARE, CPU_SPARE = 192, 10
+_CPU_PAUSES = 400e6
 _LEAST_OF_A_BOX = 8  # tokens of a box with its commas, where numbers are single tokens
 _USUAL_PENDING = 2  # tokens that a row feeds besides: a number and what is forced behind it
 
 Numbers = list[int]
 
 
-def draft_width(device_type: str, rows: int, streak: int = 0, spare: int | None = None) -> int:
-    """How many tokens to draft for each of ``rows`` rows after ``streak`` drafts that were right to their ends,
-    where a forward has ``spare`` tokens for all rows (None: what is known of the device).
+def spare_tokens(device_type: str, parameters: int) -> int:
+    """How many tokens a forward of a language model with so many ``parameters`` may feed for nothing."""
+    return SPARE if device_type != "cpu" else CPU_SPARE + int(_CPU_PAUSES / max(parameters, 1))
 
-    Many rows leave nothing to spare. Measured with nano on a CPU, seconds of decoding for words in one clip: for 16
-    rows 0.28 without drafts and 0.50 with 6 tokens; for 4 rows 0.15 either way; for one row 0.093 and 0.080.
-    """
-    width, known = (CPU_WIDTH, CPU_SPARE) if device_type == "cpu" else (WIDTH, SPARE)
-    most = (known if spare is None else spare) // rows - _USUAL_PENDING
-    return min(width << min(streak, 8), most) if most >= 2 else 0
+
+def draft_width(spare: int, rows: int) -> int:
+    """How many tokens to draft for each of ``rows`` rows, where a forward has ``spare`` tokens for all of them."""
+    most = spare // rows - _USUAL_PENDING
+    return min(WIDTH, most) if most >= 2 else 0
 
 
 class Drafter:
@@ -48,11 +47,12 @@ class Drafter:
         self._values = {text: value for value, text in enumerate(self._written)}
 
     def draft(self, row: Row, width: int = WIDTH) -> list[int]:
-        """At most ``width`` tokens that may follow ``row.tokens``; none where there is nothing to go by."""
+        """At most ``width`` tokens that may follow ``row.tokens``: numbers as hinted, the others as in the box before.
+        None where there is nothing to go by."""
         count = row.request.num_boxes
         if row.done or count is None or row.state is None or not width:
             return []
-        begun = self.dialect.begun(self.tokenizer.decode(row.tokens))
+        begun = self.dialect.begun(self.tokenizer.decode(row.tokens + row.hints))
         boxes: list[Numbers] = []
         while len(boxes) < min(count, len(begun) + width // _LEAST_OF_A_BOX + 1):
             last = boxes[-1] if boxes else self._first(row)
