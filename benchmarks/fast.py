@@ -264,7 +264,7 @@ def measure(options: argparse.Namespace, before: Figures) -> Figures:
     if "objects" in options.only:
         figures["objects"] = objects(model, plain, options.assets)
     if "large" in options.only:
-        figures["large"] = large(said(model, options.sequences), spread)
+        figures["large"] = large(model, said(model, options.sequences), spread)
     if "long" in options.only:
         figures["long"] = long(options)
     if "floor" in options.only:

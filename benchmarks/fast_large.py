@@ -2,11 +2,13 @@
 
 A LLaMA of 460 million parameters with random weights writes what nano wrote about the sequences, cut into tokens as
 LLaMA's tokenizer does (digit by digit), behind a prompt of 8 frames of 108 tokens: at each choice the token that nano
-chose is taken, so drafts are accepted and rejected as they were there.
+chose is taken, and nano is asked what it would say behind a draft's wrong token. So drafts are accepted and rejected
+as they were there. The time that nano takes does not count.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +20,9 @@ from training import like_llama
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from elysium.inference.answers import Request, Row
-from elysium.inference.contexts import LlamaContext
+from elysium.inference.contexts import LlamaContext, reading
 from elysium.inference.decoding import Decoder
+from elysium.inference.pipelines import Elysium
 
 SIZES = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 PROMPT = 8 * 108 + 90  # tokens in front of an answer about a clip: frames, their labels, the question
@@ -55,10 +58,54 @@ class AnyPrompt:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
+class Nano:
+    """What nano says about one request, in the tokens of another tokenizer."""
+
+    def __init__(self, model: Elysium, request: Request, tokenizer: Any) -> None:
+        decoder, self.tokenizer, self.seconds = Decoder(model.model, model.processor), tokenizer, 0.0
+        self.own, alphabet = model.processor.tokenizer, decoder.grammar.alphabet(request.num_boxes or 1)
+        self.alphabet = torch.tensor(sorted(alphabet or ()))
+        features = decoder.features([request])
+        ids, mask = features.pop("input_ids"), features.pop("attention_mask")
+        self.prompt, self.context = ids.shape[1], reading(model.model, self.alphabet)
+        self.context.read(ids, mask, torch.arange(self.prompt)[None], 1, features)
+
+    def hints(self, row: Row, start: int, written: list[int]) -> list[int]:
+        """What follows ``row.tokens``, as `Row._said_besides` finds it in logits: the draft, with the digits that nano
+        would write behind those in front of them."""
+        since = time.process_time()
+        fed = row.tokens[: len(row.tokens) - len(written) - start] + row.draft
+        drafted = self.tokenizer.decode(fed)
+        said = self.tokenizer(self._in_place(drafted), add_special_tokens=False).input_ids
+        self.seconds += time.process_time() - since
+        same = row.draft[start + 1 : start + len(written)] == written[1:] and len(said) == len(fed)
+        return list(said[len(row.tokens) :]) if same else []
+
+    def _in_place(self, text: str) -> str:
+        """``text`` with numbers as nano would write them at their places, where they have as many digits; of two digits
+        the second stays unless the first is right."""
+        encoded = self.own(text, add_special_tokens=False, return_offsets_mapping=True)
+        numbers = {start: number for number, (start, _) in enumerate(encoded.offset_mapping)}
+        ids = torch.tensor([encoded.input_ids])
+        mask = torch.ones(1, self.prompt + ids.shape[1], dtype=torch.long)
+        places = torch.arange(self.prompt, mask.shape[1])[None]
+        logits = self.context.read(ids, mask, places, ids.shape[1], {})
+        self.context.crop(ids.shape[1])
+        said = self.alphabet[logits[0].argmax(dim=-1)].tolist()
+
+        def number(match: re.Match[str]) -> str:
+            old, new = match[0], self.own.decode([said[numbers[match.start()] - 1]])
+            if len(new) != len(old) or not new.isdecimal():
+                return old
+            return "".join(new[i] if old[:i] == new[:i] else old[i] for i in range(len(old)))
+
+        return re.sub(r"(?<=[\[,])\d+", number, text)
+
+
 @contextmanager
-def chosen(ids: list[int]) -> Iterator[None]:
-    """Every row writes these tokens, whatever the logits say."""
-    original = Row._choose
+def chosen(ids: list[int], nano: Nano) -> Iterator[None]:
+    """Every row writes these tokens, whatever the logits say, and nano gives the hints."""
+    original = Row._choose, Row._said_besides
 
     def replay(row: Row, logits: np.ndarray) -> int:
         token = ids[len(row.tokens)]
@@ -70,20 +117,22 @@ def chosen(ids: list[int]) -> Iterator[None]:
         return token
 
     Row._choose = replay  # type: ignore[method-assign]
+    Row._said_besides = lambda row, logits, start, written: nano.hints(row, start, written)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Row._choose = original  # type: ignore[method-assign]
+        Row._choose, Row._said_besides = original  # type: ignore[method-assign]
 
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """The widths of all forwards."""
+    """The widths of all forwards of the large model."""
     widths: list[int] = []
     original = LlamaContext.read
 
     def read(context: LlamaContext, ids: torch.Tensor, *args: Any) -> torch.Tensor:
-        widths.append(ids.shape[1])
+        if isinstance(context.model, Alone):
+            widths.append(ids.shape[1])
         return original(context, ids, *args)
 
     LlamaContext.read = read  # type: ignore[method-assign]
@@ -93,8 +142,8 @@ def counted() -> Iterator[list[int]]:
         LlamaContext.read = original  # type: ignore[method-assign]
 
 
-def large(answers: list[tuple[Request, str]], spread: Callable[[list[float]], Figures]) -> Figures:
-    """Seconds of decoding the same answers drafted, undrafted, and token by token."""
+def large(model: Elysium, answers: list[tuple[Request, str]], spread: Callable[[list[float]], Figures]) -> Figures:
+    """Seconds of decoding the same ``answers`` of ``model`` (nano) drafted, undrafted, and token by token."""
     tokenizer = like_llama()
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, vocab_size=32000, bos_token_id=1, eos_token_id=2, max_position_embeddings=4096)
@@ -104,7 +153,7 @@ def large(answers: list[tuple[Request, str]], spread: Callable[[list[float]], Fi
     with torch.inference_mode():
         for request, text in picked:
             ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-            rows.append(one(language_model, tokenizer, request, ids))
+            rows.append(one(language_model, tokenizer, request, ids, Nano(model, request, tokenizer)))
     parameters = sum(parameter.numel() for parameter in language_model.parameters())
     return {
         "parameters": parameters, "answers": len(rows), "prompt_tokens": PROMPT,
@@ -124,21 +173,21 @@ def quicker(rows: list[Figures], way: str, prefill: int) -> list[float]:
     return [(seconds["reference"] - prompt) / (seconds[way] - prompt) for seconds, prompt in times]
 
 
-def one(language_model: Any, tokenizer: Any, request: Request, ids: list[int]) -> Figures:
+def one(language_model: Any, tokenizer: Any, request: Request, ids: list[int], nano: Nano) -> Figures:
     """One answer, each way."""
     seconds, forwards = {}, {}
     for way in WAYS:
         decoder = Decoder(Alone(language_model), AnyPrompt(tokenizer), spare=None if way == "drafted" else 0)
         decoder.grammar.alphabet(request.num_boxes or 1)  # built before the clock runs
-        with counted() as widths, chosen(ids):
-            since = time.process_time()
+        with counted() as widths, chosen(ids, nano):
+            nano.seconds, since = 0.0, time.process_time()
             if way == "reference":
                 forwards[way] = token_by_token(language_model, decoder, ids)
             else:
                 (answer,) = decoder.decode([request])
                 assert list(answer.token_ids) == ids
                 forwards[way] = len(widths)
-            seconds[way] = time.process_time() - since
+            seconds[way] = time.process_time() - since - nano.seconds
     since = time.process_time()
     language_model(input_ids=torch.arange(3, 3 + PROMPT)[None], logits_to_keep=1)
     return {"tokens": len(ids), "seconds": seconds, "forwards": forwards, "prefill": time.process_time() - since}

@@ -14,7 +14,7 @@ import tokenizers_zoo as zoo
 from elysium.data.synth import AssetLibrary, ClipGenerator, SynthConfig
 from elysium.inference.answers import Request, Row, common_length
 from elysium.inference.decoding import Decoder
-from elysium.inference.drafting import CPU_SPARE, SPARE, WIDTH, Drafter, draft_width, spare_tokens
+from elysium.inference.drafting import CPU_SPARE, CPU_WIDTH, SPARE, WIDTH, Drafter, draft_width, spare_tokens
 from elysium.inference.pipelines import Elysium
 from elysium.inference.reference import decode_reference
 from elysium.language.dialects import ELYSIUM, SHIKRA, Dialect
@@ -148,11 +148,12 @@ def test_hints_that_make_no_sense_are_left_alone() -> None:
 
 def test_a_draft_is_as_wide_as_a_forward_has_room() -> None:
     large, nano = 460_000_000, 2_233_344
-    assert [spare_tokens("cpu", size) for size in (large, nano)] == [CPU_SPARE, 189]
+    assert [spare_tokens("cpu", size) for size in (large, nano)] == [CPU_SPARE, 187]
     assert spare_tokens("cuda", nano) == spare_tokens("cuda", large) == SPARE
-    assert [draft_width(SPARE, rows) for rows in (1, 2, 4, 16, 64)] == [WIDTH, WIDTH, 46, 10, 0]
-    assert [draft_width(CPU_SPARE, rows) for rows in (1, 2, 3, 16)] == [CPU_SPARE - 2, 3, 0, 0]
-    assert draft_width(0, 1) == 0
+    assert [draft_width("cuda", rows, SPARE) for rows in (1, 2, 4, 16, 64)] == [WIDTH, 94, 46, 10, 0]
+    assert [draft_width("cpu", rows, 187) for rows in (1, 4, 8, 16)] == [CPU_WIDTH, CPU_WIDTH, 21, 9]
+    assert [draft_width("cpu", rows, CPU_SPARE) for rows in (1, 2, 3, 16)] == [CPU_SPARE - 2, 18, 11, 0]
+    assert draft_width("cpu", 1, 0) == 0
 
 
 def test_other_dialects_are_drafted_too() -> None:

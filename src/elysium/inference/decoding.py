@@ -11,13 +11,12 @@ not seen, and behind them a draft of what may follow:
 - A draft (`drafting.py`) is fed in the same forward. A causal model's logits at a place depend on the tokens up to it
   and on nothing behind. So as long as the draft's tokens are the ones that would have been chosen, the logits behind
   them are those of a forward of their own. `Row.read` chooses as if there were no draft, and stops at the first
-  difference.
+  difference. Logits behind that are of no answer, and only guide the next draft.
 - Requests about the same frames begin with the same tokens, as questions stand behind the frames. Where the selector
   does not look at the question, what the model makes of them is the same too: it is computed once and copied to every
   row. Of any other requests that is so of the words in front of the first frame.
 - The slots of a draft's wrong tokens get attention mask 0 for good, or leave the cache if every row has some.
   Positions are counted per row over real tokens only, so what follows stands where it would have stood.
-
 - Logits are made of tokens that some legal answer has, and at places where one is chosen. Scores compare legal tokens
   alone, so the others' logits are never looked at.
 - Rows that have finished leave the batch. Rows do not see each other.
@@ -170,7 +169,7 @@ class Decoder:
         return [prompt[common:] for prompt in prompts]
 
     def _draft(self, rows: Sequence[Row]) -> None:
-        width = draft_width(self.spare, len(rows))
+        width = draft_width(_device(self.model).type, len(rows), self.spare)
         for row in rows:
             row.draft = self.drafter.draft(row, width)
 

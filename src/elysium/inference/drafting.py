@@ -3,7 +3,11 @@
 A draft costs nothing but the width of a forward. It is verified token by token (`Row.read`), so a bad guess changes
 no answer, it only saves nothing.
 
-PLACEHOLDER
+Hints say more than the box before does: a model that looks at pictures knows the third number and the next frame, if
+the first number that it was shown is off by one. Measured on nano's answers about 21 real sequences, 4 forwards a frame
+without drafts, prompts included: 2.16 with the box before alone, 10 tokens at a time; with hints 1.27, and 0.79 with 32
+tokens at a time, 0.65 with 90. Constant velocity, and the boxes that nano's selector votes for, guess worse than the
+box before.
 
 Knows boxes, their text, how a tokenizer cuts it. Does not know: models, logits.
 """
@@ -15,12 +19,14 @@ from typing import Any
 from elysium.inference.answers import Row
 from elysium.language.dialects import Dialect
 
-WIDTH = 64  # tokens of a draft at most
-# Tokens of a forward, over all rows, that cost next to nothing: as long as reading the weights takes longer than
-# computing. On a CPU that holds of few, but there small models take as long to get from one multiplication to the next
-# as for so many of them.
-SPARE, CPU_SPARE = 192, 10
-_CPU_PAUSES = 400e6
+# Tokens of a row's draft at most. The further it reaches the less of it is right, and on a CPU each token costs.
+WIDTH, CPU_WIDTH = 96, 40
+# Tokens of a forward, over all rows, that are worth their time: as many as are computed while the weights are read, and
+# with small models on a CPU besides as many as are computed while one gets from one multiplication to the next, which
+# takes as long as 330 million of them. Measured on one thread of a CPU: decoding with 460 million parameters is 3.6
+# times as fast as token by token with 24 tokens, 4.3 with 32 and with 48, 3.9 with 72; with nano and words in one clip,
+# 16 rows take 0.53 seconds without drafts, 0.46 with 192 tokens, 0.57 with 512, and one row 0.17, 0.06 with 64 or more.
+SPARE, CPU_SPARE, _CPU_PAUSES = 192, 40, 330e6
 _LEAST_OF_A_BOX = 8  # tokens of a box with its commas, where numbers are single tokens
 _USUAL_PENDING = 2  # tokens that a row feeds besides: a number and what is forced behind it
 
@@ -28,14 +34,14 @@ Numbers = list[int]
 
 
 def spare_tokens(device_type: str, parameters: int) -> int:
-    """How many tokens a forward of a language model with so many ``parameters`` may feed for nothing."""
-    return SPARE if device_type != "cpu" else CPU_SPARE + int(_CPU_PAUSES / max(parameters, 1))
+    """How many tokens of drafts a forward of a language model with so many ``parameters`` may feed, over all rows."""
+    return CPU_SPARE + int(_CPU_PAUSES / max(parameters, 1)) if device_type == "cpu" else SPARE
 
 
-def draft_width(spare: int, rows: int) -> int:
+def draft_width(device_type: str, rows: int, spare: int) -> int:
     """How many tokens to draft for each of ``rows`` rows, where a forward has ``spare`` tokens for all of them."""
-    most = spare // rows - _USUAL_PENDING
-    return min(WIDTH, most) if most >= 2 else 0
+    share = spare // rows - _USUAL_PENDING
+    return min(CPU_WIDTH if device_type == "cpu" else WIDTH, share) if share >= 2 else 0
 
 
 class Drafter:

@@ -1,8 +1,9 @@
 """A convolutional tower made ready for use alone: batch normalisation folded into the convolution before it.
 
 In use a batch normalisation multiplies and adds constants, and so does a convolution: one can do both (Jacob et al.
-2018, section 3.2). The results are the same but for rounding, in the sixth digit. With nano's tower on a CPU this takes
-a little more than half the time.
+2018, section 3.2). On a CPU oneDNN adds the bias and applies a ReLU while it writes a convolution's results, and has
+the weights lie as it reads them. The results are the same but for rounding, in the sixth digit. With nano's tower on a
+CPU the first takes a little more than half the time, the second a sixth of what remains.
 
 Knows: layers of transformers' convolutional towers (MobileNet, ResNet, RegNet), which call their parts `convolution`,
 `normalization` and `activation`. Does not know: which layers' outputs are read.
@@ -56,13 +57,60 @@ class Folded:
                 layer: Any = copy.get_submodule(name)
                 layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization)
                 layer.normalization = nn.Identity()
-                if f"{name}.normalization" not in self._kept and hasattr(layer.activation, "inplace"):
-                    layer.activation.inplace = True
-        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            copy = copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for name in names:
+                if not self._kept & {f"{name}.convolution", f"{name}.normalization"}:
+                    _join_activation(copy.get_submodule(name))
+        return copy
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
-        """A copied model makes its own."""
-        return Folded(self._kept)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copied model, or one in another process, makes its own."""
+        return Folded, (self._kept,)
+
+
+class _Convolution(nn.Module):
+    """A convolution on a CPU and what is applied to its results, written once.
+
+    What is called here is what `torch.compile` calls, and no promise of PyTorch's: see `_has_onednn`.
+
+    Args:
+        convolution: with a bias and zeros around the edges.
+        then: name, numbers and kind of what oneDNN applies.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, then: tuple[str, list[float], str]) -> None:
+        super().__init__()
+        # Towers that pad by themselves ask for these.
+        self.kernel_size, self.stride = convolution.kernel_size, convolution.stride
+        self.dilation, self.groups = convolution.dilation, convolution.groups
+        self.how = (convolution.padding, self.stride, self.dilation, self.groups)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(convolution.weight.detach(), *self.how)
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+        self.then = then
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(features, self.weight, self.bias, *self.how, *self.then)
+
+
+_THEN: dict[type, tuple[str, list[float], str]] = {nn.ReLU: ("relu", [], ""), nn.ReLU6: ("hardtanh", [0.0, 6.0], "")}
+
+
+def _join_activation(layer: Any) -> None:
+    """Have a layer's convolution apply its activation, or where that cannot be, the activation write over its input."""
+    convolution, activation = layer.convolution, layer.activation
+    if _has_onednn(convolution):
+        then = _THEN.get(type(activation))
+        layer.convolution = _Convolution(convolution, then or ("none", [], ""))
+        layer.activation = activation if then is None else nn.Identity()
+    elif hasattr(activation, "inplace"):
+        activation.inplace = True
+
+
+def _has_onednn(convolution: nn.Conv2d) -> bool:
+    """Whether oneDNN can take a convolution over."""
+    there = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight"))
+    plain = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+    return there and torch.backends.mkldnn.is_available() and plain and convolution.weight.device.type == "cpu"
 
 
 def _foldable(module: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from elysium.errors import ModelError
 from elysium.model.configuration import ElysiumConfig
 from elysium.model.folding import Folded
 
-_CHUNK = 2  # frames at once on a CPU: measured with nano, more are slower, and what lies between layers takes memory
+_CHUNK = 4  # frames at once on a CPU: measured with nano, more are slower, and what lies between layers takes memory
 
 
 class _Enough(Exception):
