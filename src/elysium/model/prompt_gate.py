@@ -114,11 +114,24 @@ class PromptGate(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """How much of each token's matches in its anchor frame lies in the region, (F, N), and by how much, on
         average, the votes of those matches miss the region's edges, (F, N, 4)."""
-        looks = context.of_requests(F.normalize(self.match(tokens) + self.match_seen(seen), dim=-1))
-        attention = (self.match_scale.exp() * looks @ looks[anchors].transpose(1, 2)).float().softmax(dim=-1)
+        looks = F.normalize(self.match(tokens) + self.match_seen(seen), dim=-1)
         missed = covered.unsqueeze(-1) * (region.unsqueeze(1) - own_votes[anchors])
-        read = attention @ torch.cat([covered.unsqueeze(-1), missed], dim=-1)
+        read = self._attention(looks, context, anchors) @ torch.cat([covered.unsqueeze(-1), missed], dim=-1)
         return read[..., 0], read[..., 1:] / (read[..., :1] + 1e-6)
+
+    def _attention(self, looks: Tensor, context: PromptContext, anchors: Tensor) -> Tensor:
+        """(F, N, N) how much each token of a frame looks at each of its anchor frame, ``looks`` (U, N, H) being what
+        the frames' tokens look like. Of requests about the same frames it is computed once, where nothing learns."""
+        ids, which = context.frame_ids, None
+        if ids is None:
+            first, second = looks, looks[anchors]
+        elif torch.is_grad_enabled():
+            first, second = looks[ids], looks[ids[anchors]]
+        else:
+            pairs, which = torch.stack([ids, ids[anchors]]).unique(dim=1, return_inverse=True)
+            first, second = looks[pairs[0]], looks[pairs[1]]
+        attention = (self.match_scale.exp() * first @ second.transpose(1, 2)).float().softmax(dim=-1)
+        return attention if which is None else attention[which]
 
 
 class FrameReader(nn.Module):
