@@ -246,8 +246,9 @@ def test_prompt_gate_scores_a_request_alike_alone_and_beside_others():
     assert torch.allclose(together[4:], gate(tokens[4:], PromptContext(torch.tensor([0]))).logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("learns", [True, False], ids=["learning", "in use"])
 @pytest.mark.parametrize("gate", ["mlp", "legacy", "fixed", "uniform", "average", "prompt"])
-def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate):
+def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate, learns):
     module, tokens = selector(gate), torch.randn(3, N, C)
     asked = {
         "frame_rows": torch.tensor([0, 0, 1, 1, 2]), "region_boxes": torch.tensor([[0.1, 0.1, 0.6, 0.7]]),
@@ -255,8 +256,9 @@ def test_shared_frames_are_chosen_from_as_if_each_request_had_its_own(gate):
         "words_mask": torch.tensor([[False] * 4, [True] * 4, [False, True, True, False]]),
     }  # fmt: skip
     ids = torch.tensor([0, 1, 0, 1, 2])
-    shared = module(tokens, context=PromptContext(frame_ids=ids, **asked))
-    own = module(tokens[ids], context=PromptContext(**asked))
+    with torch.set_grad_enabled(learns):
+        shared = module(tokens, context=PromptContext(frame_ids=ids, **asked))
+        own = module(tokens[ids], context=PromptContext(**asked))
     assert torch.equal(shared.indices, own.indices) and torch.equal(shared.tokens, own.tokens)
     assert torch.allclose(shared.logits, own.logits, atol=1e-6)
 
