@@ -145,7 +145,6 @@ class Row:
         ids: list[int] = (said if self.alphabet is None else self.alphabet[said]).tolist()
         return ids
 
-
     def _choose(self, logits: NDArray[np.float32]) -> int:
         """The likeliest token, or the likeliest legal one, counted toward the scores."""
         if self.free:
