@@ -273,7 +273,9 @@ def measure(options: argparse.Namespace, before: Figures) -> Figures:
 
 
 def known(stored: Path) -> Figures:
-    return json.loads(stored.read_text()) if stored.is_file() else {}
+    """What has been measured, and by which ``commands``."""
+    figures = json.loads(stored.read_text()) if stored.is_file() else {}
+    return {key: value for key, value in figures.items() if key not in ("command", "machine")}
 
 
 def main() -> None:
@@ -292,7 +294,9 @@ def main() -> None:
         return
     stored = results.RESULTS / "fast.json"
     found = measure(options, known(stored))
-    results.write("fast", known(stored) | found)  # other cases may have been measured meanwhile
+    before = known(stored)  # other cases may have been measured meanwhile
+    commands = before.pop("commands", {}) | dict.fromkeys(options.only, " ".join(["python", *sys.argv]))
+    results.write("fast", before | found | {"commands": commands})
     figures = json.loads(stored.read_text())
     print(json.dumps(figures, indent=1))
     fill(DOC, tables(figures))
