@@ -70,16 +70,14 @@ class Nano:
         self.prompt, self.context = ids.shape[1], reading(model.model, self.alphabet)
         self.context.read(ids, mask, torch.arange(self.prompt)[None], 1, features)
 
-    def hints(self, row: Row, start: int, written: list[int]) -> list[int]:
-        """What follows ``row.tokens``, as `Row._said_besides` finds it in logits: the draft, with the digits that nano
-        would write behind those in front of them."""
+    def hints(self, row: Row, read: int) -> list[int]:
+        """What follows ``row.tokens``, the last ``read`` of which stand where the draft does: the draft, with the
+        digits that nano would write behind those in front of them."""
         since = time.process_time()
-        fed = row.tokens[: len(row.tokens) - len(written) - start] + row.draft
-        drafted = self.tokenizer.decode(fed)
-        said = self.tokenizer(self._in_place(drafted), add_special_tokens=False).input_ids
+        fed = row.tokens[: len(row.tokens) - read] + row.draft
+        said = self.tokenizer(self._in_place(self.tokenizer.decode(fed)), add_special_tokens=False).input_ids
         self.seconds += time.process_time() - since
-        same = row.draft[start + 1 : start + len(written)] == written[1:] and len(said) == len(fed)
-        return list(said[len(row.tokens) :]) if same else []
+        return list(said[len(row.tokens) :]) if len(said) == len(fed) else []
 
     def _in_place(self, text: str) -> str:
         """``text`` with numbers as nano would write them at their places, where they have as many digits; of two digits
@@ -105,23 +103,26 @@ class Nano:
 @contextmanager
 def chosen(ids: list[int], nano: Nano) -> Iterator[None]:
     """Every row writes these tokens, whatever the logits say, and nano gives the hints."""
-    original = Row._choose, Row._said_besides
+    choose, said_besides = Row._choose, Row._said_besides
 
     def replay(row: Row, logits: np.ndarray) -> int:
         token = ids[len(row.tokens)]
         assert row.state is not None
         legal = row.state.allowed()
-        fits = logits[legal if row.columns is None else row.columns[legal]]
+        fits = logits[row.places(legal)]
         row._score(fits, legal, int(np.searchsorted(legal, token)))
         row.state.advance(token)
         return token
 
-    Row._choose = replay  # type: ignore[method-assign]
-    Row._said_besides = lambda row, logits, start, written: nano.hints(row, start, written)  # type: ignore[method-assign]
+    def ask(row: Row, logits: np.ndarray, start: int, written: list[int]) -> list[int]:
+        hinted = said_besides(row, logits, start, written)
+        return nano.hints(row, start + len(written)) if hinted else []
+
+    Row._choose, Row._said_besides = replay, ask  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Row._choose, Row._said_besides = original  # type: ignore[method-assign]
+        Row._choose, Row._said_besides = choose, said_besides  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def record_choices(
 
     def note(row: Any, logits: np.ndarray) -> int:
         legal = slice(None) if row.free or row.state is None else row.state.allowed()
-        fits = logits[legal if row.columns is None else row.columns[legal]]
+        fits = logits[row.places(legal)]
         chosen.setdefault(id(row), []).append(fits)
         return choose(row, logits)
 
@@ -275,9 +275,8 @@ def write(decoder: Decoder, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def prefer(row: Any, logits: np.ndarray) -> int:
         logits, token = logits.copy(), tokens[min(len(row.tokens), len(tokens) - 1)]
-        place = token if row.columns is None else row.columns[token] if token < len(row.columns) else -1
-        if place >= 0:  # of what no legal answer has, there is no logit
-            logits[place] += 30.0
+        if row.alphabet is None or token in row.alphabet:  # of what no legal answer has, there is no logit
+            logits[row.places(token)] += 30.0
         return choose(row, logits)
 
     monkeypatch.setattr(answers.Row, "_choose", prefer)

@@ -94,9 +94,7 @@ class Row:
     ) -> None:  # fmt: skip
         """``values`` (V,): the number that each token is, -1 for others; None if numbers are not single tokens."""
         self.values = values
-        # Where logits are made for some tokens alone: which (A,), ascending, and the place of each among them (V,).
-        self.alphabet: NDArray[np.int64] | None = None
-        self.columns: NDArray[np.int64] | None = None
+        self.alphabet: NDArray[np.int64] | None = None  # (A,) ascending ids, where logits are made for them alone
         self.fine = np.full((request.num_boxes or 0, 4), np.nan)
         self.request, self.state, self.free, self.eos = request, state, free, eos
         self.tokens: list[int] = []
@@ -118,8 +116,8 @@ class Row:
         return [] if self.done else self.pending + self.draft
 
     def read(self, logits: NDArray[np.float32], *, join: bool = True) -> int:
-        """Go on from logits (len(draft) + 1, V): those that follow ``pending``, and each token of the draft. Where
-        ``columns`` says in which column a token's logit is, there are as many as it says.
+        """Go on from logits (len(draft) + 1, V): those that follow ``pending``, and each token of the draft; (.., A)
+        where there is an ``alphabet``.
 
         Chooses as if there were no draft. As long as the choices are those of the draft, the logits behind them are
         what the model would have said anyway. With ``join``, tokens that must follow a choice are written with it.
@@ -145,6 +143,10 @@ class Row:
         ids: list[int] = (said if self.alphabet is None else self.alphabet[said]).tolist()
         return ids
 
+    def places(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where in a place's logits those of ``ids`` are."""
+        return ids if self.alphabet is None else np.searchsorted(self.alphabet, ids)
+
     def _choose(self, logits: NDArray[np.float32]) -> int:
         """The likeliest token, or the likeliest legal one, counted toward the scores."""
         if self.free:
@@ -154,7 +156,7 @@ class Row:
             return chosen
         assert self.state is not None
         legal = self.state.allowed()
-        fits = logits[legal if self.columns is None else self.columns[legal]]
+        fits = logits[self.places(legal)]
         place = int(np.argmax(fits))
         self._score(fits, legal, place)
         self.state.advance(int(legal[place]))

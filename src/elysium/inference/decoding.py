@@ -242,11 +242,8 @@ class _Batch:
         self.rows, self.pad, self.device = list(rows), pad, _device(model)
         self.context = reading(model, None if alphabet is None else torch.from_numpy(alphabet).to(self.device))
         self.mask = torch.zeros((len(rows), 0), dtype=torch.long, device=self.device)
-        if alphabet is not None:
-            columns = np.full(alphabet[-1] + 1, -1)
-            columns[alphabet] = np.arange(len(alphabet))
-            for row in rows:
-                row.alphabet, row.columns = alphabet, columns
+        for row in rows:
+            row.alphabet = alphabet
 
     def step(self, features: dict[str, Any]) -> None:
         """One forward: every row feeds what it has to, and reads what the model says of it."""

@@ -123,10 +123,9 @@ class PromptGate(nn.Module):
         """(F, N, N) how much each token of a frame looks at each of its anchor frame, ``looks`` (U, N, H) being what
         the frames' tokens look like. Of requests about the same frames it is computed once, where nothing learns."""
         ids, which = context.frame_ids, None
-        if ids is None:
-            first, second = looks, looks[anchors]
-        elif torch.is_grad_enabled():
-            first, second = looks[ids], looks[ids[anchors]]
+        if ids is None or torch.is_grad_enabled():
+            first = context.of_requests(looks)
+            second = first[anchors]
         else:
             pairs, which = torch.stack([ids, ids[anchors]]).unique(dim=1, return_inverse=True)
             first, second = looks[pairs[0]], looks[pairs[1]]
