@@ -87,7 +87,8 @@ class Plan:
 
 FAST = Plan(
     (12, 196), (0,), ("stages.0.trainer.max_steps=1", "stages.1.trainer.max_steps=1"), ("trainer.max_steps=2",),
-    ("data.train_clips=4", "data.still_clips=6", "trainer.per_device_train_batch_size=4", "trainer.warmup_steps=1"),
+    ("data.train_clips=4", "data.still_clips=6", "trainer.per_device_train_batch_size=4", "trainer.warmup_steps=1",
+     "trainer.bf16=false"),  # slow on a CPU without instructions for it
     4, 4,
 )  # fmt: skip
 

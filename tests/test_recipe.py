@@ -13,7 +13,7 @@ from elysium.errors import InputError
 from elysium.inference.pipelines import Elysium
 from elysium.model.presets import build_nano, mobilenet_state, train_nano_tokenizer
 from elysium.training import features, materials, recipe
-from elysium.training.optimizer import MuonAdamW, is_matrix
+from elysium.training.optimizer import CpuMuon, MuonAdamW, is_matrix
 from elysium.training.starting import freeze
 from elysium.training.trainer import ElysiumTrainer
 from training_kit import losses
@@ -182,6 +182,24 @@ def test_clips_made_by_something_else_are_refused(workshop, tmp_path):
         recipe.run(path)
     with pytest.raises(InputError, match="train holds clips that were made with another synth"):
         recipe.run(path, [f"output_dir={tmp_path}", "data.synth.max_objects=3"])
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (20, 12), (16, 16)])
+def test_muon_on_a_cpu_is_pytorchs_in_float32(shape, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    torch.manual_seed(0)
+    start, grads = torch.randn(*shape), [torch.randn(*shape) for _ in range(4)]
+    ends = []
+    for kind in (torch.optim.Muon, CpuMuon):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = kind([parameter], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for grad in grads:
+            parameter.grad = grad.clone()
+            optimizer.step()
+        ends.append((parameter.detach(), optimizer.state_dict()))
+    torch.testing.assert_close(ends[0][0], ends[1][0], rtol=1e-5, atol=1e-6)
+    assert (ends[0][0] - start).abs().max() > 0.1
+    torch.testing.assert_close(ends[0][1]["state"], ends[1][1]["state"], rtol=0, atol=0)
 
 
 def test_muon_takes_matrices_and_survives_a_save():

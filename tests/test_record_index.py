@@ -17,6 +17,7 @@ from elysium.data.records import index as module
 from elysium.data.records import read_records
 from elysium.data.records.index import SUFFIX, RecordFile
 from elysium.errors import InputError, SourceError
+from process_kit import in_fresh_process
 
 WORDS = ("a dog", "чёрная собака", "犬 🐕", 'the "big" one', "x" * 3000)
 
@@ -146,11 +147,17 @@ def _ids(records: RecordFile, numbers: list[int]) -> list[str]:
     return [records[number].id for number in numbers]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_processes_read_the_same_file(tmp_path, start):
-    records = RecordFile(written(tmp_path / "a.jsonl", "lines"))
+def _ids_of_two_processes(path: Path, start: str) -> list[list[str]]:
+    records = RecordFile(path)
     assert records[0].id == "r0"  # open already
     with multiprocessing.get_context(start).Pool(2) as pool:
-        assert pool.starmap(_ids, [(records, [4, 0]), (records, [3])]) == [["r4", "r0"], ["r3"]]
+        return pool.starmap(_ids, [(records, [4, 0]), (records, [3])])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_processes_read_the_same_file(tmp_path, start):
+    path = written(tmp_path / "a.jsonl", "lines")
+    assert in_fresh_process(_ids_of_two_processes, path, start) == [["r4", "r0"], ["r3"]]
+    records = RecordFile(path)
     assert pickle.loads(pickle.dumps(records))[1].id == "r1"
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(records)).groups, records.groups)

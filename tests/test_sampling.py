@@ -12,6 +12,7 @@ from elysium.config import DataSection, Phase
 from elysium.sampling import draw_frames, spread_frames
 from elysium.training.samples import Sample, SampleDataset
 from elysium.training.sources import AtHand, ClipLabels, ObjectLabel
+from process_kit import in_fresh_process
 
 available, count = st.integers(1, 500), st.integers(1, 32)
 
@@ -88,15 +89,18 @@ def test_frames_boxes_and_absences_stay_together(lengths, seed):
         assert {int(number) for number in sample.features[:, 1]} == {sample.frame_keys[0][1]}
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_samples_do_not_depend_on_the_workers(workers):
+def loaded(numbers_of_workers: tuple[int, ...]) -> list[list[Sample]]:
     samples = dataset([30, 50, 9, 70], 5)
-    loader = DataLoader(samples, batch_size=4, num_workers=workers, collate_fn=lambda batch: batch)
-    seen: list[Sample] = [sample for batch in loader for sample in batch]
-    for index in (39, 0, 17):  # in any order
-        alone = dataset([30, 50, 9, 70], 5)[index]
-        assert alone.prompt == seen[index].prompt and alone.answer == seen[index].answer
-        np.testing.assert_array_equal(alone.features, seen[index].features)
+    loaders = [DataLoader(samples, batch_size=4, num_workers=count, collate_fn=list) for count in numbers_of_workers]
+    return [[sample for batch in loader for sample in batch] for loader in loaders]
+
+
+def test_samples_do_not_depend_on_the_workers():
+    for seen in in_fresh_process(loaded, (0, 1, 2)):
+        for index in (39, 0, 17):  # in any order
+            alone = dataset([30, 50, 9, 70], 5)[index]
+            assert alone.prompt == seen[index].prompt and alone.answer == seen[index].answer
+            np.testing.assert_array_equal(alone.features, seen[index].features)
     other = dataset([30, 50, 9, 70], 6)
     assert [other[index].answer for index in range(8)] != [sample.answer for sample in seen[:8]]
 

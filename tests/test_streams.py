@@ -20,9 +20,10 @@ from elysium.training.dealing import Deal, Group, Mixture
 from elysium.training.samples import MixedSamples, SampleDataset
 from elysium.training.sources import RecordClips
 from elysium.training.streams import ShardClips
+from process_kit import in_fresh_process
 from training_kit import (
     losses,
-    run_until_it_dies,
+    run_whole_and_broken,
     source,
     write_chats,
     write_config,
@@ -127,29 +128,34 @@ def test_windows_are_mixed_and_one_at_a_time_is_held(made):
     assert starts == [0] * 6 + [6] * 6 + [12] * 6 + [18] * 4
 
 
+def loaded(pattern: str, count: int, rank: int, skip: int = 0) -> list[tuple[int, str]]:
+    """What the two workers of one of two processes load: the number and the name of each sample."""
+    data = SampleDataset(
+        opened(pattern, 4), count, 2, (Phase(until=1.0, frames=2),), ASKED, region_mark=False,
+        deal=Deal(Mixture((1.0,), 0), 0, 4),
+    )  # fmt: skip
+    batches = BatchSamplerShard(BatchSampler(SequentialSampler(range(count)), 2, False), 2, rank)
+    left = list(batches)[skip:]
+    loader = DataLoader(data, batch_sampler=left, num_workers=2, collate_fn=list)
+    return [(sample.index, sample.id.split("]")[0]) for batch in loader for sample in batch]
+
+
+def all_loaded(pattern: str, count: int, asked: list[tuple[int, int]]) -> list[list[tuple[int, str]]]:
+    return [loaded(pattern, count, rank, skip) for rank, skip in asked]
+
+
 def test_two_processes_of_two_workers_each_show_every_clip_once(made):
     """As the Trainer's loader deals batches out, also after a run went on in the middle."""
     lanes, count = 4, 88
-    mixture = Mixture((1.0,), 0)
-
-    def loaded(rank: int, skip: int = 0) -> list[tuple[int, str]]:
-        data = SampleDataset(
-            opened(made[2], lanes), count, 2, (Phase(until=1.0, frames=2),), ASKED, region_mark=False,
-            deal=Deal(mixture, 0, lanes),
-        )  # fmt: skip
-        batches = BatchSamplerShard(BatchSampler(SequentialSampler(range(count)), 2, False), 2, rank)
-        left = list(batches)[skip:]
-        loader = DataLoader(data, batch_sampler=left, num_workers=2, collate_fn=list)
-        return [(sample.index, sample.id.split("]")[0]) for batch in loader for sample in batch]
-
-    ranks = [loaded(0), loaded(1)]
+    *ranks, gone_on = in_fresh_process(all_loaded, made[2], count, [(0, 0), (1, 0), (0, 9)])
     assert not {index for index, _ in ranks[0]} & {index for index, _ in ranks[1]}
     seen = Counter(name for rank in ranks for _, name in rank)
     assert len(seen) == 22 and sum(seen.values()) == count
     for lane in range(lanes):
         names = [name.split("[")[1] for rank in ranks for index, name in rank if index // 2 % lanes == lane]
         assert names == shown(opened(made[2], lanes), lane, 22)
-    assert loaded(0, skip=9) == ranks[0][18:]  # an odd number: the loader's processes have changed their turns
+    # Gone on with at an odd number: the loader's processes have changed their turns.
+    assert gone_on == ranks[0][18:]
 
 
 def test_groups_share_a_clip_and_end_with_their_batch(made):
@@ -239,15 +245,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path):
     sources = [{"shards": pattern, "window": 3, "weight": 3.0}, chats]
     options = {"trainer": {"dataloader_num_workers": 2, "max_steps": 20, "save_steps": 5}}
     whole = configuration(tmp_path / "whole.yaml", model, sources, **options)
-    recipe.run(whole)
     broken = configuration(tmp_path / "broken.yaml", model, sources, **options)
-    run_until_it_dies(broken, 17)
+    in_fresh_process(run_whole_and_broken, whole, broken, 17)
     marks = [json.loads(mark) for mark in json.loads(
         (tmp_path / "broken" / "checkpoint-15" / "bookmarks_0.json").read_text()
     )]  # fmt: skip
     assert {(mark["source"], mark["lane"]) for mark in marks} == {(0, 0), (0, 1)}
     assert all(mark["start"] > 0 for mark in marks)
-    recipe.run(broken)
     assert sorted(losses(tmp_path / "whole")) == list(range(1, 21))
     for step, loss in losses(tmp_path / "whole").items():
         assert losses(tmp_path / "broken")[step] == pytest.approx(loss, rel=1e-6), step

@@ -28,10 +28,11 @@ from elysium.training.sources import RecordClips
 from elysium.training.starting import check_fits
 from elysium.training.stopping import StopGently
 from elysium.training.trainer import ElysiumTrainer
+from process_kit import in_fresh_process
 from training_kit import (
     log_lines,
     losses,
-    run_until_it_dies,
+    run_whole_and_broken,
     source,
     write_chats,
     write_config,
@@ -93,10 +94,8 @@ def test_a_frozen_tower_does_not_drift(made, tmp_path):
 def test_a_resumed_run_equals_an_uninterrupted_one(made, tmp_path):
     """Data position, optimizer, scheduler and the noise of the selector: losses to 1e-6."""
     whole = configuration(made, tmp_path / "whole.yaml", trainer={"dataloader_num_workers": 1})
-    recipe.run(whole)
     broken = configuration(made, tmp_path / "broken.yaml", trainer={"dataloader_num_workers": 1})
-    run_until_it_dies(broken, 3)
-    recipe.run(broken)
+    in_fresh_process(run_whole_and_broken, whole, broken, 3)
     assert losses(tmp_path / "broken").keys() == losses(tmp_path / "whole").keys()
     for step, loss in losses(tmp_path / "whole").items():
         assert losses(tmp_path / "broken")[step] == pytest.approx(loss, rel=1e-6), step
@@ -465,10 +464,11 @@ def test_a_signal_to_the_whole_group_saves_despite_loader_processes(made, tmp_pa
     assert (tmp_path / "run" / f"checkpoint-{stopped}").is_dir() and stopped < 4000
 
 
-def test_a_broken_record_in_a_loader_process_is_told_in_one_sentence(made, tmp_path, capsys):
+def test_a_broken_record_in_a_loader_process_is_told_in_one_sentence(made, tmp_path):
     path = configuration(
         made, tmp_path / "run.yaml", data={"max_tokens": 20}, trainer={"dataloader_num_workers": 1}
     )  # fmt: skip
-    assert main(["train", str(path)]) == 2
-    told = capsys.readouterr().err
-    assert "error: records: 100 clips in a row cannot be used" in told and "Traceback" not in told
+    command = [sys.executable, "-m", "elysium", "train", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "error: records: 100 clips in a row cannot be used" in run.stderr and "Traceback" not in run.stderr

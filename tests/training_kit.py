@@ -109,6 +109,13 @@ def losses(folder: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in log_lines(folder) if "loss" in line}
 
 
+def run_whole_and_broken(whole: Path, broken: Path, step: int) -> None:
+    """A run to its end, and one that dies behind ``step`` and is gone on with."""
+    recipe.run(whole)
+    run_until_it_dies(broken, step)
+    recipe.run(broken)
+
+
 def run_until_it_dies(config: Path, step: int) -> None:
     """A run whose process ends without a word in the step behind ``step``."""
     honest = ElysiumTrainer.compute_loss

@@ -18,6 +18,39 @@ from torch.optim import AdamW, Muon, Optimizer
 _SMALLEST_MATRIX = 8  # thinner ones (a score of one output, say) are vectors in disguise
 
 
+class CpuMuon(Muon):
+    """PyTorch's Muon, which multiplies in bfloat16 wherever it is, in float32 for parameters on a CPU.
+
+    A CPU without instructions for bfloat16 takes more than twenty times as long for it, longer than for all the rest
+    of nano's training. The state is that of PyTorch's, so a run goes on with either.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                grad, state = parameter.grad, self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(grad)
+                momentum = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+                update = orthogonalised(grad.lerp(momentum, group["momentum"]), group)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+
+
+def orthogonalised(matrix: torch.Tensor, group: Mapping[str, Any]) -> torch.Tensor:
+    """Roughly U V^T of a matrix U S V^T: Newton-Schulz iterations (Jordan et al. 2024) with the numbers of a group."""
+    a, b, c = group["ns_coefficients"]
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=group["eps"])  # no singular value above 1
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
 class MuonAdamW(Optimizer):
     """Two optimizers stepped as one. Their parameter groups stand one after the other, Muon's first.
 
@@ -36,8 +69,9 @@ class MuonAdamW(Optimizer):
         matrices = [(name, p) for name, p in trained if is_matrix(name, p)]
         others = [(name, p) for name, p in trained if not is_matrix(name, p)]
         by_rate = [part_groups(kind, lr, rates or {}) for kind, lr in ((matrices, muon_lr), (others, adamw_lr))]
+        muon = CpuMuon if all(p.device.type == "cpu" for _, p in matrices) else Muon
         self.parts: tuple[Optimizer, Optimizer] = (
-            Muon(by_rate[0], lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            muon(by_rate[0], lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             AdamW(by_rate[1], lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self.defaults = {}
