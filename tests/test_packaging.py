@@ -104,7 +104,7 @@ def test_readme_commands() -> None:
     assert len(commands) == 2
     assert all("-c constraints.txt" in command for command in commands)
     assert commands[0].endswith("elysium demo")
-    assert commands[1].endswith("pytest")
+    assert commands[1].endswith("pytest -n 2")
     mark = readme.index("<!-- test command -->")  # .ci/run takes the line after it
     assert readme.index(commands[0]) < mark < readme.index(commands[1])
     assert "pip install elysium\n" not in readme
