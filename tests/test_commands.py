@@ -194,6 +194,16 @@ def test_track_many_goes_on_past_failures_and_skips_what_is_done(
     assert not (here / "out" / "failures.jsonl").exists()
 
 
+@pytest.mark.parametrize(("more", "told"), [
+    (["--workers", "-1"], "error: --workers -1 is too small. Give 0 or more."),
+    (["--ray", "auto"], "error: --ray with --workers 0 leaves nobody to do the work. Give --workers 1 or more."),
+    (["--gpus", "0.5"], "error: --gpus 0.5 is for each of --workers 0. Give --workers 1 or more, or --device cuda."),
+])  # fmt: skip
+def test_processes_that_cannot_be_are_told(more: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track-many", "list.jsonl", "--output", "out", *more]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_ctrl_c_in_track_many_keeps_what_is_done(here: Path, model: StandIn) -> None:
     (here / "stop").mkdir()
     (here / "list.jsonl").write_text(

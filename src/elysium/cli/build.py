@@ -10,7 +10,7 @@ import typer
 from elysium.cli import common
 from elysium.cli.data import goes_on
 from elysium.cli.progress import counted
-from elysium.errors import InputError, SourceError
+from elysium.errors import SourceError
 
 if TYPE_CHECKING:
     from elysium.building.funnel import Funnel
@@ -56,9 +56,7 @@ def build(
     if not videos.is_dir():
         raise SourceError(f"There is no folder of videos {str(videos)!r}", "Check --videos.")
     workers = settings.running.workers if workers is None else workers
-    common.at_least("--workers", workers, 0)
-    if ray is not None and not workers:
-        raise InputError("--ray with --workers 0 leaves nobody to do the work", "Give 1 or more.")
+    common.check_workers(workers, ray)
 
     from elysium.building.account import write_files
     from elysium.building.pipeline import Plan, build

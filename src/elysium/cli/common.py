@@ -163,6 +163,13 @@ def at_least(name: str, value: int | None, least: int = 1) -> None:
         raise InputError(f"{name} {value} is too small", f"Give {least} or more.")
 
 
+def check_workers(workers: int, ray: str | None) -> None:
+    """Raise InputError for fewer processes than none, and for none on a Ray cluster."""
+    at_least("--workers", workers, 0)
+    if ray is not None and not workers:
+        raise InputError("--ray with --workers 0 leaves nobody to do the work", "Give --workers 1 or more.")
+
+
 def all_expressions(expression: str | None, more: list[str] | None) -> list[str]:
     """The argument and the options, without blanks around them. Raises InputError for an empty one."""
     words = [text.strip() for text in ([] if expression is None else [expression]) + (more or [])]

@@ -74,7 +74,9 @@ def track_many(
     common.check_lost_policy(lost_policy)
     common.at_least("--at-once", at_once)
     common.at_least("--tokens-per-frame", tokens_per_frame)
-    common.at_least("--workers", workers, 1 if ray is not None else 0)
+    common.check_workers(workers, ray)
+    if gpus and not workers:
+        raise InputError(f"--gpus {gpus:g} is for each of --workers 0", "Give --workers 1 or more, or --device cuda.")
     items = read_manifest(manifest)
     folder = Path(output)
     check_writable(folder)
