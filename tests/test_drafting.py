@@ -148,10 +148,10 @@ def test_hints_that_make_no_sense_are_left_alone() -> None:
 
 def test_a_draft_is_as_wide_as_a_forward_has_room() -> None:
     large, nano = 460_000_000, 2_233_344
-    assert [spare_tokens("cpu", size) for size in (large, nano)] == [CPU_SPARE, 187]
+    assert [spare_tokens("cpu", size) for size in (large, nano)] == [CPU_SPARE + 1, 263]
     assert spare_tokens("cuda", nano) == spare_tokens("cuda", large) == SPARE
     assert [draft_width("cuda", rows, SPARE) for rows in (1, 2, 4, 16, 64)] == [WIDTH, 94, 46, 10, 0]
-    assert [draft_width("cpu", rows, 187) for rows in (1, 4, 8, 16)] == [CPU_WIDTH, CPU_WIDTH, 21, 9]
+    assert [draft_width("cpu", rows, 263) for rows in (1, 4, 8, 16)] == [CPU_WIDTH, CPU_WIDTH, 30, 14]
     assert [draft_width("cpu", rows, CPU_SPARE) for rows in (1, 2, 3, 16)] == [CPU_SPARE - 2, 18, 11, 0]
     assert draft_width("cpu", 1, 0) == 0
 
@@ -173,12 +173,23 @@ def test_llama_cuts_numbers_into_digits(shared_dir: Path) -> None:
         assert forwards <= share * len(row.tokens) + 1 < steps
 
 
-def test_without_a_first_box_drafting_begins_behind_it() -> None:
+def test_without_a_first_box_one_in_the_middle_is_drafted_and_brings_hints() -> None:
     tokenizer = tiny_tokenizer()
+    drafter, grammar = Drafter(tokenizer, ELYSIUM), grammar_of(tokenizer, ELYSIUM)
+    for single, text in ((False, "Frame 1: [25,25,75,75], Frame 2: [25,25,75,75]."), (True, "[25,25,75,75]")):
+        row = Row(
+            Request("", [], num_boxes=1 if single else 2, single_box=single),
+            grammar.start(1 if single else 2, single_box=single), False, frozenset([1]),
+        )  # fmt: skip
+        row.start([])
+        whole = tokenizer(text, add_special_tokens=False).input_ids
+        assert row.tokens + drafter.draft(row) == whole[: len(row.tokens) + WIDTH]
     _, with_box = answer(tokenizer, ELYSIUM, STILL, first=True, drafts=True)
     _, by_words = answer(tokenizer, ELYSIUM, STILL, first=False, drafts=True)
     digits = sum(len(str(number)) for number in STILL[0])
-    assert with_box < by_words <= with_box + digits  # the first box digit by digit
+    assert with_box < by_words <= with_box + digits  # at worst the first box digit by digit
+    _, hinted = answer(tokenizer, ELYSIUM, STILL, first=False, drafts=True, steady=True)
+    assert hinted <= with_box + 1  # the first forward finds the first number wrong, and all others out
 
 
 def test_a_number_that_has_begun_is_drafted_as_the_nearest_with_its_digits() -> None:
