@@ -96,13 +96,13 @@ def loaded(numbers_of_workers: tuple[int, ...]) -> list[list[Sample]]:
 
 
 def test_samples_do_not_depend_on_the_workers():
+    other = dataset([30, 50, 9, 70], 6)
     for seen in in_fresh_process(loaded, (0, 1, 2)):
         for index in (39, 0, 17):  # in any order
             alone = dataset([30, 50, 9, 70], 5)[index]
             assert alone.prompt == seen[index].prompt and alone.answer == seen[index].answer
             np.testing.assert_array_equal(alone.features, seen[index].features)
-    other = dataset([30, 50, 9, 70], 6)
-    assert [other[index].answer for index in range(8)] != [sample.answer for sample in seen[:8]]
+        assert [other[index].answer for index in range(8)] != [sample.answer for sample in seen[:8]]
 
 
 def test_the_curriculum_sets_the_number_of_frames():

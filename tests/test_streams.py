@@ -252,6 +252,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(form, made, tmp_path):
     )]  # fmt: skip
     assert {(mark["source"], mark["lane"]) for mark in marks} == {(0, 0), (0, 1)}
     assert all(mark["start"] > 0 for mark in marks)
+    in_fresh_process(recipe.run, broken)
     assert sorted(losses(tmp_path / "whole")) == list(range(1, 21))
     for step, loss in losses(tmp_path / "whole").items():
         assert losses(tmp_path / "broken")[step] == pytest.approx(loss, rel=1e-6), step

@@ -96,6 +96,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(made, tmp_path):
     whole = configuration(made, tmp_path / "whole.yaml", trainer={"dataloader_num_workers": 1})
     broken = configuration(made, tmp_path / "broken.yaml", trainer={"dataloader_num_workers": 1})
     in_fresh_process(run_whole_and_broken, whole, broken, 3)
+    in_fresh_process(recipe.run, broken)
     assert losses(tmp_path / "broken").keys() == losses(tmp_path / "whole").keys()
     for step, loss in losses(tmp_path / "whole").items():
         assert losses(tmp_path / "broken")[step] == pytest.approx(loss, rel=1e-6), step

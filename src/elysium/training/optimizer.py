@@ -22,7 +22,8 @@ class CpuMuon(Muon):
     """PyTorch's Muon, which multiplies in bfloat16 wherever it is, in float32 for parameters on a CPU.
 
     A CPU without instructions for bfloat16 takes more than twenty times as long for it, longer than for all the rest
-    of nano's training. The state is that of PyTorch's, so a run goes on with either.
+    of nano's training. The state is that of PyTorch's, so a run goes on with either. Always
+    with Nesterov's momentum and steps of the size of AdamW's ("match_rms_adamw").
     """
 
     @torch.no_grad()
